@@ -92,6 +92,9 @@ gnu_triple() {
     esac
 }
 
+# The C library that the program needs: build.sh.
+libc_of() { case $1 in amd64) echo 2.34 ;; *) echo 2.36 ;; esac; }
+
 PACKAGE_VERSION=${PACKAGE_VERSION:-$VERSION_OF_HEADGATE}
 MAINTAINER=${MAINTAINER:-"The Headgate authors <headgate@example.org>"}
 

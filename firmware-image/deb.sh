@@ -27,7 +27,7 @@ Version: $PACKAGE_VERSION
 Architecture: $arch
 Maintainer: $MAINTAINER
 Installed-Size: $(du -sk --apparent-size "$stage" | cut -f1)
-Depends: libc6 (>= 2.34), libgcc-s1, init-system-helpers (>= 1.52), systemd | systemd-sysusers, systemd | systemd-tmpfiles
+Depends: libc6 (>= $(libc_of "$arch")), libgcc-s1, init-system-helpers (>= 1.52), systemd | systemd-sysusers, systemd | systemd-tmpfiles
 Recommends: ca-certificates
 Suggests: rauc
 Section: net

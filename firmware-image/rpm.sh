@@ -22,7 +22,7 @@ for arch; do
     # The program is stripped already, and for another machine.
     rpmbuild --quiet -bb --target "$machine-linux" \
         --define "_topdir $WORK/rpm" --define "_rpmdir $OUT" --define "_build_name_fmt %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm" \
-        --define "_stage $stage" --define "_version $PACKAGE_VERSION" \
+        --define "_stage $stage" --define "_version $PACKAGE_VERSION" --define "_libc $(libc_of "$arch")" \
         --define "__os_install_post %{nil}" --define "debug_package %{nil}" --define "_build_id_links none" \
         --define "_binary_payload w19.zstdio" --define "clamp_mtime_to_source_date_epoch 1" \
         packages/rpm/headgate.spec > "$WORK/rpm.log" 2>&1 || { cat "$WORK/rpm.log" >&2; fail "rpmbuild for $machine"; }

@@ -27,6 +27,7 @@ mod metrics;
 mod mosquitto;
 mod overload;
 mod private;
+mod programs;
 mod protocols;
 mod provisioning;
 mod recovery;

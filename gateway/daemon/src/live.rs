@@ -37,6 +37,8 @@ use tokio_util::sync::CancellationToken;
 const BEFORE: &str = ".before";
 /// With this line it begins: a file of somebody else may have such a name.
 const MARK: &str = "# headgate: valid before a change that is not confirmed yet. It comes back by itself.\n";
+/// Bytes of that file which are read: a configuration, and the mark.
+const LONGEST_BEFORE: u64 = 17 << 20;
 /// What the name of the file is followed by for what stood there and was never taken.
 const REPLACED: &str = ".replaced";
 /// How often going back is tried, if something is in its way.
@@ -244,12 +246,13 @@ pub(crate) fn undo_unconfirmed(path: &Path) -> Result<bool, ApplyError> {
         path: before.clone(),
         cause,
     };
-    let mut file = match File::open(&before) {
+    let mut file = match private::open(&before) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         file => file.map_err(failed)?,
     };
     let mut text = String::new();
-    file.read_to_string(&mut text).map_err(failed)?;
+    let mut beginning = (&mut file).take(LONGEST_BEFORE);
+    beginning.read_to_string(&mut text).map_err(failed)?;
     let Some(text) = text.strip_prefix(MARK) else {
         return Ok(false);
     };

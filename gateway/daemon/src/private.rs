@@ -2,8 +2,8 @@
 
 pub(crate) use headgate_auth::file::{remove, replace, replace_foreign};
 use serde::de::DeserializeOwned;
-use std::fs::{self, Metadata, Permissions};
-use std::io;
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::Path;
 
@@ -63,11 +63,23 @@ pub(crate) fn all_ours() -> impl Iterator<Item = &'static str> {
     ours().chain(AUDIT)
 }
 
+/// Opens a file to read it. What is none, such as a pipe, which would be waited for, is an error.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = OpenOptions::new();
+    let file = options.read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no file")),
+    }
+}
+
 /// What a file says in JSON that the gateway has written for itself; `None` if there is none of at most so many bytes that can be read.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, longest: u64) -> Option<T> {
-    let is_short = fs::metadata(path).is_ok_and(|data| data.len() <= longest);
-    let text = is_short.then(|| fs::read(path).ok()).flatten()?;
-    serde_json::from_slice(&text).ok()
+    let mut text = Vec::new();
+    open(path).ok()?.take(longest + 1).read_to_end(&mut text).ok()?;
+    let is_short = text.len() as u64 <= longest;
+    is_short.then(|| serde_json::from_slice(&text).ok()).flatten()
 }
 
 /// From now on this process makes files that only their owner can read. Before there are threads.

@@ -9,6 +9,9 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tokio::net::UnixStream;
 
+/// Bytes of a line of an answer.
+const LONGEST_LINE: usize = 64 << 20;
+
 /// Why a running gateway did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ControlError {
@@ -55,9 +58,14 @@ impl ControlClient {
         let mut text = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(strange)?;
+            let mut looked_at = text.len();
             text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| &data[..]));
-            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
-                take(&text.split_to(end + 1), status, each)?;
+            while let Some(end) = text[looked_at..].iter().position(|byte| *byte == b'\n') {
+                take(&text.split_to(looked_at + end + 1), status, each)?;
+                looked_at = 0;
+            }
+            if text.len() > LONGEST_LINE {
+                return Err(strange("a line of the answer does not end"));
             }
         }
         take(&text, status, each)?;

@@ -1,6 +1,7 @@
 //! As whom a bridge comes: read anew for every connection, so that renewed passwords and tokens count without a restart.
 
 use super::error::LoginError;
+use crate::programs;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -104,11 +105,7 @@ async fn read_file(path: &Path) -> Result<String, LoginError> {
 async fn run(program: &str, arguments: &[String]) -> Result<String, LoginError> {
     let name = || program.to_owned();
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .kill_on_drop(true)
-        .stdin(std::process::Stdio::null());
-    let output = timeout(COMMAND_TIME, command.output()).await;
+    let output = timeout(COMMAND_TIME, programs::run(command.args(arguments))).await;
     let output = output.map_err(|_| LoginError::Slow {
         program: name(),
         limit: COMMAND_TIME,

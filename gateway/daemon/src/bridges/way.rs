@@ -102,7 +102,9 @@ pub(super) fn bare(dial: Dial) -> Dial {
 fn dial(address: &str, tls: &BridgeTls, proxy: Option<&str>, bind: Option<&str>) -> Result<Dial, Fault> {
     let unfit = |what: String| Fault::new("addresses", what);
     let target = address.parse::<Target>();
-    let target = target.map_err(|error| unfit(format!("`{address}`: {error}")))?;
+    // Before `@` there is a password.
+    let place = address.rsplit('@').next().unwrap_or_default();
+    let target = target.map_err(|error| unfit(format!("`{place}`: {error}")))?;
     if target.username.is_some() {
         return Err(unfit(format!(
             "`{}`: user name and password belong into `login`",

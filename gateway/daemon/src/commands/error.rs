@@ -56,6 +56,24 @@ pub(crate) enum CommandError {
         /// What is wrong with it.
         cause: crate::provisioning::DocumentError,
     },
+    /// Nobody who may has signed a provisioning file.
+    #[error("{}: {cause} (the key is {})", .path.display(), .key.display())]
+    NotVerified {
+        /// Which file.
+        path: PathBuf,
+        /// By which key.
+        key: PathBuf,
+        /// Why not.
+        cause: crate::provisioning::SignedError,
+    },
+    /// A key that others may have put there.
+    #[error("{}: root does not believe this key, for {} can be written by others", .key.display(), .path.display())]
+    NotRoots {
+        /// The key.
+        key: PathBuf,
+        /// It, or a folder above.
+        path: PathBuf,
+    },
     /// Nothing says which gateway is meant.
     #[error("there is no gateway in {}: `--config FILE` or HEADGATE_CONFIG says which one is meant", .0.display())]
     NoGateway(PathBuf),

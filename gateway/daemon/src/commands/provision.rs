@@ -9,13 +9,15 @@ use crate::archive::{ArchiveError, Hold};
 use crate::config::{given_or_own, own_file};
 use crate::live::{self, ConfigFile};
 use crate::private;
-use crate::provisioning::{self, Document, Keys, ProvisioningError, sign};
+use crate::provisioning::{self, Document, Keys, ProvisioningError, check_new_key, sign};
 use clap::{Args, Subcommand};
 use headgate_cli::Outcome;
 use hyper::Method;
 use serde_json::{Value, json};
 use std::cmp::Ordering;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 const PATH: &str = "/api/v1/provisioning";
@@ -64,6 +66,12 @@ enum Action {
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
     },
+    /// Do what a file says that waits for the next start of the gateway. For systems, before they write the network: where a gateway runs, it is refused.
+    Finish {
+        /// The public keys, instead of those that the configuration names.
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
     /// Write a file's network for systemd-networkd, wpa_supplicant and pppd.
     Network {
         /// The signed file.
@@ -103,6 +111,7 @@ impl ProvisionCommand {
                 let doubts = doubts(&file, content, &document)?;
                 let number = document.number;
                 let signed = sign(&text, &key).map_err(ProvisioningError::from)?;
+                check_new_key(&document, &signed, None)?;
                 let output = output.unwrap_or(file);
                 // It has passwords.
                 private::replace(&output, signed.as_bytes()).map_err(|cause| CommandError::File {
@@ -116,12 +125,13 @@ impl ProvisionCommand {
             }
             Action::Check { file, key } => {
                 let text = read(&file)?;
-                let content = verified(gateway, &text, key)?;
+                let content = verified(&file, &text, &key_of(gateway, key)?)?;
                 let document = parsed(&file, content)?;
                 let doubts = doubts(&file, content, &document)?;
                 gateway.answer(&contents(&document, &doubts), words);
             }
             Action::Take { file, key } => take(gateway, &file, key)?,
+            Action::Finish { key } => finish(gateway, key)?,
             Action::Network {
                 file,
                 key,
@@ -130,7 +140,9 @@ impl ProvisionCommand {
                 newest,
             } => {
                 let text = read(&file)?;
-                let content = verified(gateway, &text, key)?;
+                let key = key_of(gateway, key)?;
+                believed_by_root(&key)?;
+                let content = verified(&file, &text, &key)?;
                 let document = parsed(&file, content)?;
                 let machine = provisioning::machine();
                 if !document.is_for(&machine) {
@@ -165,12 +177,44 @@ fn keys(key: &Path) -> Result<Keys, CommandError> {
     Ok(Keys::load(key).map_err(ProvisioningError::from)?)
 }
 
-fn verified<'t>(gateway: &Gateway, text: &'t str, key: Option<PathBuf>) -> Result<&'t str, CommandError> {
-    let key = match key {
-        Some(key) => key,
-        None => config_for(&NEEDED, gateway.config())?.firmware.provisioning_key,
+fn key_of(gateway: &Gateway, key: Option<PathBuf>) -> Result<PathBuf, CommandError> {
+    match key {
+        Some(key) => Ok(key),
+        None => Ok(config_for(&NEEDED, gateway.config())?.firmware.provisioning_key),
+    }
+}
+
+fn verified<'t>(file: &Path, text: &'t str, key: &Path) -> Result<&'t str, CommandError> {
+    let verified = keys(key)?.verify(text);
+    verified.map_err(|cause| CommandError::NotVerified {
+        path: file.to_owned(),
+        key: key.to_owned(),
+        cause,
+    })
+}
+
+/// What root writes for the system is signed by whom root believes: others must not be able to put their own key there, such as the gateway's user.
+fn believed_by_root(key: &Path) -> Result<(), CommandError> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let at = |cause| CommandError::File {
+        path: key.to_owned(),
+        cause,
     };
-    Ok(keys(&key)?.verify(text).map_err(ProvisioningError::from)?)
+    for path in fs::canonicalize(key).map_err(at)?.ancestors() {
+        let metadata = fs::metadata(path).map_err(at)?;
+        // In a folder such as /tmp others' files are safe from each other.
+        let mode = metadata.mode();
+        let is_sticky = metadata.is_dir() && mode & 0o1000 != 0;
+        if metadata.uid() != 0 || (mode & 0o022 != 0 && !is_sticky) {
+            return Err(CommandError::NotRoots {
+                key: key.to_owned(),
+                path: path.to_owned(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn parsed(file: &Path, content: &str) -> Result<Document, CommandError> {
@@ -220,12 +264,7 @@ fn take(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<(), Comm
         }
         Err(error) => return Err(error.into()),
     };
-    let config_file = match given_or_own(gateway.config())? {
-        Some(path) => ConfigFile::Given(path),
-        None => ConfigFile::Own(own_file()?),
-    };
-    // As a start would do, which would take the settings of the file back otherwise.
-    live::undo_unconfirmed(config_file.path())?;
+    let config_file = config_file(gateway)?;
     let key = key.unwrap_or_else(|| config.firmware.provisioning_key.clone());
     // One that a start was kept from.
     provisioning::finish_waiting(data_dir, &key, &config_file);
@@ -241,6 +280,34 @@ fn take(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<(), Comm
             taken.number,
             data_dir.display()
         )
+    });
+    Ok(())
+}
+
+/// The configuration's file, as a start would have it, which would take the settings of a provisioning file back otherwise.
+fn config_file(gateway: &Gateway) -> Result<ConfigFile, CommandError> {
+    let file = match given_or_own(gateway.config())? {
+        Some(path) => ConfigFile::Given(path),
+        None => ConfigFile::Own(own_file()?),
+    };
+    live::undo_unconfirmed(file.path())?;
+    Ok(file)
+}
+
+fn finish(gateway: &Gateway, key: Option<PathBuf>) -> Result<(), CommandError> {
+    let config = config_for(&NEEDED, gateway.config())?;
+    let data_dir = &config.data_dir;
+    if !provisioning::waits(data_dir) {
+        gateway.answer(&json!({ "number": null }), |_| "no file waits".to_owned());
+        return Ok(());
+    }
+    let _hold = Hold::for_command(data_dir)?;
+    let key = key.unwrap_or_else(|| config.firmware.provisioning_key.clone());
+    let done = provisioning::finish_waiting(data_dir, &key, &config_file(gateway)?);
+    private::give_to_owner(data_dir)?;
+    let number = done.transpose()?.map(|taken| taken.number);
+    gateway.answer(&json!({ "number": number }), |done| {
+        format!("number {} is taken", done["number"])
     });
     Ok(())
 }
@@ -308,7 +375,10 @@ fn note_newest(path: &Path, number: u64) -> Result<(), CommandError> {
         cause,
     };
     let before = match fs::read_to_string(path) {
-        Ok(text) => text.trim().parse().unwrap_or(0),
+        Ok(text) => {
+            let number = text.trim().parse();
+            number.map_err(|_| at(std::io::Error::other("there is no number in it")))?
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
         Err(error) => return Err(at(error)),
     };
@@ -330,6 +400,15 @@ fn write_links(folder: &Path, files: &[(String, String)]) -> std::io::Result<()>
     new.push(".new");
     let new = PathBuf::from(new);
     for old in [&new, folder] {
+        let is_own = |name: &OsStr| {
+            let kind = Path::new(name).extension().and_then(OsStr::to_str);
+            kind.is_some_and(|kind| ["wifi", "ppp", "dial", "pin", "new"].contains(&kind))
+        };
+        let mut entries = fs::read_dir(old).into_iter().flatten().flatten();
+        if entries.any(|entry| !is_own(&entry.file_name())) {
+            let why = "the folder holds what this command has not made: it wants one of its own";
+            return Err(std::io::Error::other(why));
+        }
         match fs::remove_dir_all(old) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -383,6 +462,9 @@ mod tests {
 
         write_links(&folder, &[file("wwan0.ppp")]).unwrap();
         assert!(!folder.join("wlan0.wifi").exists() && folder.join("wwan0.ppp").exists());
+        fs::write(folder.join("wpa_supplicant.conf"), "somebody's").unwrap();
+        assert!(write_links(&folder, &[]).is_err());
+        fs::remove_file(folder.join("wpa_supplicant.conf")).unwrap();
         write_links(&folder, &[]).unwrap();
         assert_eq!(fs::read_dir(above.path()).unwrap().count(), 0);
     }
@@ -395,5 +477,7 @@ mod tests {
         for (number, is_taken) in [(3, true), (3, true), (2, false), (7, true), (3, false), (7, true)] {
             assert_eq!(note_newest(&newest, number).is_ok(), is_taken, "{number}");
         }
+        fs::write(&newest, "xyz").unwrap();
+        assert!(note_newest(&newest, 8).is_err());
     }
 }

@@ -16,6 +16,7 @@ use crate::config::{Config, FirmwareSettings};
 use crate::deadline::until;
 use crate::incoming::{IncomingError, write_body};
 use crate::live::Live;
+use crate::programs;
 use crate::starts::{Starts, Why};
 use crate::sys::unix_time;
 pub(crate) use asked::against_command;
@@ -731,12 +732,8 @@ pub(crate) async fn run_program(words: &[String]) -> Result<(), FirmwareError> {
     let Some((program, arguments)) = words.split_first() else {
         return Err(failed("there is none".into()));
     };
-    let running = Command::new(program)
-        .args(arguments)
-        .stdin(std::process::Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let ended = timeout(PROGRAM, running).await;
+    let mut command = Command::new(program);
+    let ended = timeout(PROGRAM, programs::run(command.args(arguments))).await;
     let ended = ended.map_err(|_| failed("it does not end".into()))?;
     let ended = ended.map_err(|error| failed(error.to_string()))?;
     match ended.status.success() {

@@ -8,10 +8,13 @@ use headgate_admin::Role;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::Path;
 use std::str::FromStr;
-use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue, Deserializer, Error};
 
 /// Entries of any list: passwords are hashed at the start, which takes tens of milliseconds each.
 const MOST: usize = 200;
@@ -187,6 +190,21 @@ impl Document {
         self.devices.is_empty() || self.devices.iter().any(is)
     }
 
+    /// The key that later files are to be signed with, if it says so.
+    pub(super) fn provisioning_key(&self) -> Option<&str> {
+        self.configuration
+            .get("firmware")?
+            .get("provisioning_key")?
+            .as_str()
+    }
+
+    /// The text of its own file that a setting names.
+    pub(super) fn file_of(&self, path: &Path) -> Option<&str> {
+        let name = path.strip_prefix(path.parent()?.parent()?.join(FOLDER)).ok()?;
+        let file = self.files.iter().find(|file| Path::new(&file.name.0) == name)?;
+        Some(&file.text)
+    }
+
     /// What is probably not as it was meant.
     pub(crate) fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
@@ -196,6 +214,9 @@ impl Document {
             if parts.len() > 2 && parts.len() != 6 && parts.iter().all(is_hexadecimal) {
                 doubts.push(format!("devices: `{device}` looks like an address, and has not six bytes: it is taken for a serial number"));
             }
+        }
+        if self.network.is_empty() {
+            doubts.push("network: there is none in it: what an earlier file said of the machine's network goes, and each interface has an address by DHCP".to_owned());
         }
         doubts.extend(self.network.iter().flat_map(Network::doubts));
         for NewFile { name, text } in &self.files {
@@ -268,11 +289,24 @@ impl Document {
 
 /// A value of another type may be a password in the wrong place: it is not told, what was expected is.
 fn without_value(message: &str) -> &str {
-    match message.starts_with("invalid ") {
-        true => message
-            .find("expected ")
-            .map_or("this cannot be", |at| &message[at..]),
-        false => message,
+    let has_value = [
+        "invalid type",
+        "invalid value",
+        "invalid length",
+        "unknown variant",
+    ];
+    if !has_value.iter().any(|kind| message.starts_with(kind)) {
+        return message;
+    }
+    let expected = message
+        .rfind("expected ")
+        .map_or("this cannot be", |at| &message[at..]);
+    match expected {
+        "expected u64" => "expected a number without a sign",
+        "expected u32" => "expected a number of 0 to 4294967295",
+        "expected a sequence" => "expected a list",
+        _ if expected.starts_with("expected struct") => "expected a table",
+        _ => expected,
     }
 }
 
@@ -295,13 +329,13 @@ fn twice<'n>(names: &mut dyn Iterator<Item = Option<&'n str>>) -> Option<(usize,
 }
 
 /// A step into the document.
-enum Step<'s> {
+pub(super) enum Step<'s> {
     Key(&'s str),
     Entry(usize),
 }
 
 /// The line where this stands, or what is nearest above it.
-fn line_of(text: &str, path: &[Step<'_>]) -> usize {
+pub(super) fn line_of(text: &str, path: &[Step<'_>]) -> usize {
     let Ok(root) = DeTable::parse(text) else {
         return 1;
     };
@@ -319,6 +353,41 @@ fn line_of(text: &str, path: &[Step<'_>]) -> usize {
     line_at(text, begins)
 }
 
+/// The line of a setting, by its key in the reference and what is said of it: that of an entry begins with its name.
+pub(super) fn line_of_setting(text: &str, key: &str, message: &str) -> usize {
+    let name = message.strip_prefix('`').and_then(|rest| rest.split_once("`:"));
+    let named = |entry: &Spanned<DeValue<'_>>| {
+        let known = entry
+            .get_ref()
+            .get("name")
+            .and_then(|known| known.get_ref().as_str());
+        name.is_some_and(|(name, _)| known == Some(name))
+    };
+    let Ok(root) = DeTable::parse(text) else {
+        return 1;
+    };
+    let (mut begins, mut value) = (0, DeValue::Table(root.into_inner()));
+    for key in std::iter::once("configuration").chain(key.split('.')) {
+        if let DeValue::Array(list) = value {
+            let entry = list.iter().position(named).unwrap_or(0);
+            let Some(entry) = list.into_iter().nth(entry) else {
+                break;
+            };
+            begins = entry.span().start;
+            value = entry.into_inner();
+        }
+        let DeValue::Table(mut table) = value else {
+            break;
+        };
+        let Some(next) = table.remove(key) else {
+            break;
+        };
+        begins = next.span().start;
+        value = next.into_inner();
+    }
+    line_at(text, begins)
+}
+
 fn line_at(text: &str, begins: usize) -> usize {
     text[..begins].matches('\n').count() + 1
 }
@@ -327,8 +396,13 @@ fn line_at(text: &str, begins: usize) -> usize {
 fn wrong_network(text: &str) -> Option<(usize, Error)> {
     let root = DeTable::parse(text).ok()?;
     let list = root.get_ref().get("network")?.get_ref().as_array()?;
-    list.iter().find_map(|entry| {
-        let error = Network::deserialize(ValueDeserializer::from(entry.clone())).err()?;
+    list.iter().take(MOST).find_map(|entry| {
+        let key = |name: &'static str| Spanned::new(0..0, Cow::Borrowed(name));
+        let alone: DeArray<'_> = std::iter::once(entry.clone()).collect();
+        let mut document = DeTable::new();
+        document.insert(key("number"), root.get_ref().get("number")?.clone());
+        document.insert(key("network"), Spanned::new(entry.span(), DeValue::Array(alone)));
+        let error = Document::deserialize(Deserializer::from(Spanned::new(0..0, document))).err()?;
         Some((error.span().unwrap_or(entry.span()).start, error))
     })
 }

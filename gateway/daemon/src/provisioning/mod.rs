@@ -14,6 +14,7 @@ use crate::live::ConfigFile;
 use crate::private;
 use crate::sys::unix_time;
 pub(crate) use document::{Document, DocumentError};
+use document::{Step, line_of, line_of_setting};
 use headgate_admin::{Admin, AdminError, Moment};
 use headgate_auth::{Access, Users, UsersError};
 use parking_lot::Mutex;
@@ -84,6 +85,19 @@ pub(crate) enum ProvisioningError {
     /// An administrator cannot be.
     #[error("administrators: {0}")]
     Admin(#[from] AdminError),
+    /// Somebody cannot be.
+    #[error("line {line}: {what}")]
+    Person {
+        /// Of the file, from 1.
+        line: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// It brings a key that does not believe it.
+    #[error(
+        "configuration.firmware.provisioning_key: a file that names another key must be signed by that one, too: put the old and the new public key into one PEM file ({0})"
+    )]
+    NewKey(Box<SignedError>),
     /// The disk.
     #[error("{}: {cause}", .path.display())]
     File {
@@ -124,7 +138,7 @@ pub(crate) fn waits(data_dir: &Path) -> bool {
 
 /// The number of the one that waits. One that nobody who may has signed is none.
 fn waiting(data_dir: &Path, keys: &Keys) -> Option<u64> {
-    let text = fs::read_to_string(data_dir.join(WAITS)).ok()?;
+    let text = read(&data_dir.join(WAITS)).ok()?.ok()?;
     Some(Document::parse(keys.verify(&text).ok()?).ok()?.number)
 }
 
@@ -172,14 +186,43 @@ pub(crate) fn machine() -> Vec<String> {
 }
 
 /// Whether somebody may have these names and passwords.
-fn check_people(document: &Document) -> Result<(), ProvisioningError> {
-    for user in &document.users {
-        Users::check(&user.name, &user.password)?;
+fn check_people(text: &str, document: &Document) -> Result<(), ProvisioningError> {
+    let wrong = |list: &str, n: usize, error: &dyn std::fmt::Display| ProvisioningError::Person {
+        line: line_of(text, &[Step::Key(list), Step::Entry(n)]),
+        what: format!("{list}: {error}"),
+    };
+    for (n, user) in document.users.iter().enumerate() {
+        Users::check(&user.name, &user.password).map_err(|error| wrong("users", n, &error))?;
     }
-    for new in &document.administrators {
-        Admin::check(&new.name, &new.password)?;
+    for (n, new) in document.administrators.iter().enumerate() {
+        Admin::check(&new.name, &new.password).map_err(|error| wrong("administrators", n, &error))?;
     }
     Ok(())
+}
+
+/// A key that does not believe the signed file which brings it believes no later one of its kind, and the system would not take its network. Without a data
+/// folder its own files alone are looked at, and a path that ends as theirs do is taken for one.
+pub(crate) fn check_new_key(
+    document: &Document,
+    signed: &str,
+    data_dir: Option<&Path>,
+) -> Result<(), ProvisioningError> {
+    let Some(path) = document.provisioning_key() else {
+        return Ok(());
+    };
+    let path = Path::new(path);
+    let folder = match data_dir {
+        Some(data_dir) if path.is_absolute() => Some(data_dir.join(FOLDER)),
+        _ => None,
+    };
+    let is_own = folder.is_none_or(|folder| path.parent() == Some(&folder));
+    let keys = match (document.file_of(path).filter(|_| is_own), data_dir) {
+        (Some(pem), _) => Keys::of_pem(path, pem.as_bytes()),
+        (None, Some(_)) => Keys::load(path),
+        (None, None) => return Ok(()),
+    };
+    let verified = keys.and_then(|keys| keys.verify(signed).map(drop));
+    verified.map_err(|error| ProvisioningError::NewKey(Box::new(error)))
 }
 
 /// Whether these are settings, each by itself. Faults name the line of the file.
@@ -195,14 +238,16 @@ fn check_settings(path: &Path, text: &str) -> Result<(), ProvisioningError> {
 /// Whether the file is one that some gateway could take; and what is probably not as it was meant, or would be missed on a gateway that has its defaults alone.
 pub(crate) fn judge(path: &Path, text: &str, document: &Document) -> Result<Vec<String>, ProvisioningError> {
     check_settings(path, text)?;
-    check_people(document)?;
+    check_people(text, document)?;
     let merged = edited("", &document.edits())?;
-    let name = Path::new("the defaults with it");
-    let against = Config::of_text(Some(name), merged, []).err();
-    let against = against.map(|error| error.without_lines().told());
-    let (faults, _) = against.unwrap_or_default();
+    let against = Config::of_text(None, merged, []).err();
+    let (faults, _) = against.map(ConfigError::told).unwrap_or_default();
     let mut doubts = document.doubts();
-    doubts.extend(faults.iter().map(ToString::to_string));
+    doubts.extend(faults.iter().map(|fault| {
+        let line = line_of_setting(text, &fault.key, &fault.message);
+        let (path, key, message) = (path.display(), &fault.key, &fault.message);
+        format!("{path}:{line}: a gateway that has the defaults besides refuses this: configuration.{key}: {message}")
+    }));
     Ok(doubts)
 }
 
@@ -281,8 +326,9 @@ impl Accepted {
             return Err(ProvisioningError::NotNewer { number, taken });
         }
         check_settings(Path::new("the file"), &text)?;
-        check_people(&document)?;
+        check_people(&text, &document)?;
         let accepted = Self { text, document };
+        check_new_key(&accepted.document, &accepted.text, Some(data_dir))?;
         let merged = Path::new("the configuration with it");
         Config::of_text(
             Some(merged),
@@ -309,7 +355,8 @@ impl Accepted {
         let text = self.configuration(file)?;
         let before = self.write_files(data_dir)?;
         let started = Config::read_to_start(Some(file.path()), text.clone(), environment_variables());
-        let started = started.inspect_err(|_| put_back(&before))?;
+        let started = started.inspect_err(|_| put_back(&before));
+        let started = started.map_err(ConfigError::without_lines)?;
         let users_file = Access::users_file(&started.config.auth, data_dir);
         if !document.users.is_empty() {
             Users::change(&users_file, |users| {
@@ -382,13 +429,16 @@ pub(crate) fn finish_waiting(
 ) -> Option<Result<Taken, ProvisioningError>> {
     let _turn = TURN.lock();
     let path = data_dir.join(WAITS);
-    let text = match fs::read_to_string(&path) {
+    let read = match read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        Ok(text) => text,
+        Ok(read) => read,
         // It may be readable the next time.
         Err(error) => return Some(Err(at(&path)(error))),
     };
-    let accepted = Accepted::of_signed(text.clone(), key);
+    let (text, accepted) = match read {
+        Ok(text) => (text.clone(), Accepted::of_signed(text, key)),
+        Err(error) => (String::new(), Err(error.into())),
+    };
     let done = accepted.and_then(|accepted| accepted.carry_out(data_dir, file));
     let refused = data_dir.join(REFUSED);
     let noted = match &done {
@@ -545,6 +595,31 @@ mod tests {
         assert!(gateway.finish().unwrap().is_err() && taken(gateway.0.path()).is_none());
     }
 
+    /// Otherwise the gateway would believe no later file, and the system not this one's network.
+    #[test]
+    fn a_file_that_brings_another_key_is_signed_by_that_one_too() {
+        let gateway = Gateway::new();
+        let pem = |keys: &[usize]| {
+            let (_, public) = signed::tests::files(gateway.0.path(), 0, keys);
+            fs::read_to_string(public).unwrap()
+        };
+        let file = |pem: &str| {
+            format!(
+                "number = 1\n[configuration.firmware]\nprovisioning_key = \"provisioned/signer.pem\"\n\
+                [[files]]\nname = \"signer.pem\"\ntext = '''{pem}'''\n"
+            )
+        };
+        let (other, both) = (pem(&[1]), pem(&[1, 0]));
+        let refused = gateway.accepted(&file(&other));
+        assert!(matches!(refused, Err(ProvisioningError::NewKey(_))));
+        gateway.accepted(&file(&both)).unwrap();
+        let nowhere = file(&both).replace("provisioned/signer.pem", "/nowhere.pem");
+        assert!(matches!(
+            gateway.accepted(&nowhere),
+            Err(ProvisioningError::NewKey(_))
+        ));
+    }
+
     #[test]
     fn certificates_go_through_no_link() {
         let gateway = Gateway::new();
@@ -568,10 +643,8 @@ mod tests {
         assert!(matches!(others, Err(ProvisioningError::Others(_))));
 
         let short = "number = 1\n[[administrators]]\nname = \"anna\"\npassword = \"short\"\n";
-        assert!(matches!(
-            gateway.accepted(short),
-            Err(ProvisioningError::Admin(_))
-        ));
+        let short = gateway.accepted(short).unwrap_err().to_string();
+        assert!(short.starts_with("line 3: administrators: "), "{short}");
 
         // A certificate that is not there is seen only at the start.
         fs::create_dir(gateway.path("provisioned")).unwrap();

@@ -3,6 +3,7 @@
 //! The first line says what it is, the last one has the signature of all bytes before it: Ed25519 (RFC 8032) in base64. Whoever changes a byte of it has to sign
 //! it anew.
 
+use crate::private;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ring::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
@@ -63,13 +64,22 @@ impl Keys {
     /// Reads the file. One key at least must be there.
     pub(crate) fn load(path: &Path) -> Result<Self, SignedError> {
         let pem = std::fs::read(path).map_err(|error| key_error(path, error))?;
-        let keys = SubjectPublicKeyInfoDer::pem_slice_iter(&pem).map(|key| {
+        Self::of_pem(path, &pem)
+    }
+
+    /// The same of what stands in the file.
+    pub(crate) fn of_pem(path: &Path, pem: &[u8]) -> Result<Self, SignedError> {
+        let keys = SubjectPublicKeyInfoDer::pem_slice_iter(pem).map(|key| {
             let key = key.map_err(|error| key_error(path, error))?;
             let raw = key.strip_prefix(&SPKI).and_then(|raw| raw.try_into().ok());
             raw.ok_or_else(|| key_error(path, "it is no Ed25519 key"))
         });
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
         match keys.is_empty() {
+            true if PrivatePkcs8KeyDer::from_pem_slice(pem).is_ok() => Err(key_error(
+                path,
+                "it is the private key, which signs; wanted is the public one: `openssl pkey -pubout`",
+            )),
             true => Err(key_error(path, "there is no public key in it")),
             false => Ok(Self(keys)),
         }
@@ -136,15 +146,10 @@ fn unsigned(text: &str) -> &str {
 /// What stands in the file. It may be on a stick: it is read no further than such a file is long.
 pub(crate) fn read(path: &Path) -> io::Result<Result<String, SignedError>> {
     use io::Read as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
     let mut bytes = Vec::new();
-    let mut options = std::fs::OpenOptions::new();
-    // A pipe would be waited for.
-    let file = options.read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no file"));
-    }
-    file.take(LONGEST as u64 + 1).read_to_end(&mut bytes)?;
+    private::open(path)?
+        .take(LONGEST as u64 + 1)
+        .read_to_end(&mut bytes)?;
     Ok(match bytes.len() > LONGEST {
         true => Err(SignedError::TooLong),
         false => String::from_utf8(bytes).map_err(|_| SignedError::NoText),

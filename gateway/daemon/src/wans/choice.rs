@@ -304,7 +304,9 @@ impl Choice {
         let active_if = |is: fn(&Wan) -> bool| self.active.filter(|active| is(&self.wans[*active]));
         // One that was never trusted takes no other's place before it has answered. Where none works the one that may is better than none, and what is there stays.
         let works = |at: usize| self.wans[at].link && self.wans[at].health == Health::Works;
-        let stays = |at: usize| self.active == Some(at) && self.wans[at].is_usable();
+        // What carries traffic again is not left for one that is wanted less.
+        let carries = |wan: &Wan| wan.is_usable() || wan.is_on_probation();
+        let stays = |at: usize| self.active == Some(at) && carries(&self.wans[at]);
         let chosen = (0..self.wans.len())
             .find(|at| works(*at) || stays(*at))
             .or_else(|| first(Wan::is_usable))
@@ -555,6 +557,37 @@ mod tests {
         world.answers[1] = true;
         world.seconds(300);
         assert_eq!(world.used.len(), before + 1);
+    }
+
+    /// It carries traffic again, and would be left for one that is wanted less and was trusted a second before.
+    #[test]
+    fn where_all_failed_the_first_that_carries_again_is_not_left_for_a_later_one() {
+        let mut world = two();
+        // Each failed twice soon, so each must hold for longer; the first for longest.
+        world.seconds(5);
+        for _ in 0..2 {
+            world.answers = vec![false, false];
+            world.seconds(130);
+            world.answers = vec![true, false];
+            world.seconds(70);
+        }
+        world.answers = vec![false, false];
+        world.seconds(130);
+        world.answers = vec![true, true];
+        let before = world.used.len();
+        world.seconds(600);
+        assert_eq!(world.choice.active(), Some(0));
+        assert!(
+            world.used[before..].iter().all(|(_, wan)| *wan == 0),
+            "{:?}",
+            world.used
+        );
+        // It misses one answer, and the other one is trusted.
+        world.choice.wans[0].health = Health::Fails;
+        world.choice.wans[0].well_since = Some(world.now);
+        world.answers[0] = false;
+        world.seconds(30);
+        assert_eq!(world.choice.active(), Some(1));
     }
 
     #[test]

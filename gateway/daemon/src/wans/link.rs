@@ -4,7 +4,14 @@ use headgate_dial::Bind;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::sys::socket::SockaddrStorage;
+use std::fs::File;
+use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr};
+
+/// Bytes of a table of routes that are looked at.
+const LONGEST_TABLE: u64 = 1 << 20;
+/// The metric of the copy.
+const COPY: &str = "1";
 
 /// An address of an interface, and the network that it is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +91,42 @@ impl Stamp {
             addresses: locals.iter().filter_map(v4).collect(),
         }
     }
+}
+
+/// The default routes of an interface as the system tells them, without the copy that comes first (firmware-image/root/usr/lib/headgate/wan): they are
+/// others when its router is another one.
+pub(super) fn default_routes(interface: &str) -> Vec<String> {
+    let read = |table: &str| {
+        let mut text = String::new();
+        let file = File::open(table).map(|file| file.take(LONGEST_TABLE));
+        let _ = file.and_then(|mut file| file.read_to_string(&mut text));
+        text
+    };
+    let (v4, v6) = (read("/proc/net/route"), read("/proc/net/ipv6_route"));
+    let mut routes = Vec::from_iter(v4.lines().filter_map(|line| default_route_v4(line, interface)));
+    routes.extend(v6.lines().filter_map(|line| default_route_v6(line, interface)));
+    routes.sort_unstable();
+    routes
+}
+
+/// Router, metric and MTU. proc_pid_net(5): Iface Destination Gateway Flags RefCnt Use Metric Mask MTU …
+fn default_route_v4(line: &str, interface: &str) -> Option<String> {
+    let words = Vec::from_iter(line.split_ascii_whitespace());
+    let [name, "00000000", router, _, _, _, metric, "00000000", mtu, ..] = words[..] else {
+        return None;
+    };
+    (name == interface && metric != COPY).then(|| format!("{router} {metric} {mtu}"))
+}
+
+/// Router and metric, in hexadecimal: destination, its bits, source, its bits, router, metric, … and at last the interface.
+fn default_route_v6(line: &str, interface: &str) -> Option<String> {
+    let words = Vec::from_iter(line.split_ascii_whitespace());
+    let [destination, "00", _, "00", router, metric, .., name] = words[..] else {
+        return None;
+    };
+    let is_default = destination.bytes().all(|digit| digit == b'0') && name == interface;
+    let metric = metric.trim_start_matches('0');
+    (is_default && metric != COPY).then(|| format!("{router} {metric}"))
 }
 
 /// The addresses with which a WAN leaves: those of its interface that reach further than its cable, or the one that it is. None: it has no link.
@@ -179,5 +222,35 @@ mod tests {
             loopback.iter().any(|local| local.address.is_loopback()),
             "{locals:?}"
         );
+    }
+
+    #[test]
+    fn a_default_route_is_told_but_for_the_copy_that_comes_first() {
+        let v4 = |line| default_route_v4(line, "eth0");
+        let dhcp = "eth0\t00000000\t010200C0\t0003\t0\t0\t1024\t00000000\t0\t0\t0";
+        assert_eq!(v4(dhcp).as_deref(), Some("010200C0 1024 0"));
+        for other in [
+            "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT",
+            "eth0\t00000000\t010200C0\t0003\t0\t0\t1\t00000000\t0\t0\t0",
+            "eth0\t000200C0\t00000000\t0001\t0\t0\t1024\t00FFFFFF\t0\t0\t0",
+            "eth1\t00000000\t010200C0\t0003\t0\t0\t1024\t00000000\t0\t0\t0",
+        ] {
+            assert_eq!(v4(other), None, "{other}");
+        }
+        let v6 = |destination: &str, metric: &str| {
+            let nothing = "0".repeat(32);
+            let router = "fe800000000000000000000000000001";
+            let line = format!(
+                "{destination} 00 {nothing} 00 {router} {metric} 00000001 00000000 00450003     eth0"
+            );
+            default_route_v6(&line, "eth0")
+        };
+        let nothing = "0".repeat(32);
+        assert_eq!(
+            v6(&nothing, "00000400").as_deref(),
+            Some("fe800000000000000000000000000001 400")
+        );
+        assert_eq!(v6(&nothing, "00000001"), None);
+        assert_eq!(v6("20010db8000000000000000000000000", "00000400"), None);
     }
 }

@@ -16,7 +16,7 @@ use crate::deadline::until;
 use crate::private;
 use choice::{Action, Choice, Health, Input};
 use headgate_dial::{Bind, WayOut};
-use link::{Local, Stamp, is_elsewhere, locals, of_wan};
+use link::{Local, Stamp, default_routes, is_elsewhere, locals, of_wan};
 use parking_lot::Mutex;
 use probe::{Names, ProbeError, probe};
 use schemars::JsonSchema;
@@ -171,6 +171,8 @@ pub(crate) struct Keeper {
     alarmed: BTreeSet<String>,
     /// Where the name of the interface is.
     file: PathBuf,
+    /// The default routes of that interface, when its name was written.
+    routes: Vec<String>,
 }
 
 /// What it is made of.
@@ -214,6 +216,7 @@ impl Keeper {
             probes: JoinSet::new(),
             number: 0,
             alarmed: BTreeSet::new(),
+            routes: Vec::new(),
         };
         keeper.write(None);
         let links = keeper.known.look();
@@ -285,7 +288,7 @@ impl Keeper {
     }
 
     /// Another one is the way out.
-    fn use_wan(&self, active: Option<Way>) {
+    fn use_wan(&mut self, active: Option<Way>) {
         let interface = active.as_ref().and_then(|active| active.interface.clone());
         let to = active.as_ref().map(|active| active.name.clone());
         let before = std::mem::replace(&mut *self.parts.wans.0.active.lock(), active);
@@ -309,22 +312,29 @@ impl Keeper {
     }
 
     /// The same WAN may have another address by now. One whose link is away is left as it is: another one is chosen, or it comes back.
-    fn follow_stamp(&self) {
+    fn follow_stamp(&mut self) {
         let Some(wan) = self.known.choice.active() else {
             return;
         };
         let way = self.known.way(wan);
         let has_link = !of_wan(&self.known.locals, &way.bind).is_empty();
         let before = self.parts.wans.way();
+        let before_interface = before.as_ref().and_then(|before| before.interface.clone());
         if has_link && before.is_some_and(|before| before.name == way.name && before != way) {
             tracing::info!(wan = way.name, "the way out has another interface or address");
             let interface = way.interface.clone();
             *self.parts.wans.0.active.lock() = Some(way);
             self.write(interface.as_deref());
+            return;
+        }
+        // Whoever moves the machine's default route after it has a copy of these.
+        if let Some(name) = before_interface.filter(|name| default_routes(name) != self.routes) {
+            self.write(Some(&name));
         }
     }
 
-    fn write(&self, interface: Option<&str>) {
+    fn write(&mut self, interface: Option<&str>) {
+        self.routes = interface.map(default_routes).unwrap_or_default();
         let written = tokio::task::block_in_place(|| write(&self.file, interface));
         if let Err(error) = written {
             tracing::error!(path = %self.file.display(), %error, "the name of the way out cannot be written down");
@@ -337,18 +347,19 @@ impl Keeper {
         let mut gone = std::mem::take(&mut self.alarmed);
         for view in &views {
             let id = format!("wan_down_{}", view.name);
-            let trouble = (view.state == WanState::Fails).then(|| {
-                let why = view.last_error.as_deref().unwrap_or("nothing was reached");
-                let summary = format!(
-                    "the WAN `{}` ({}) does not work: {why}",
-                    view.name, view.interface
-                );
+            let why = match view.state {
+                WanState::Fails => {
+                    let why = view.last_error.as_deref().unwrap_or("nothing was reached");
+                    Some(format!("does not work: {why}"))
+                }
+                WanState::Recovers => Some("works again, and is trusted when that has held".to_owned()),
+                WanState::Works | WanState::Unknown => None,
+            };
+            let trouble = why.map(|why| {
+                let summary = format!("the WAN `{}` ({}) {why}", view.name, view.interface);
                 Trouble::new(Severity::Warning, summary)
             });
-            // One that works again may not for long.
-            if view.state != WanState::Recovers {
-                self.parts.alarms.set(&id, trouble);
-            }
+            self.parts.alarms.set(&id, trouble);
             gone.remove(&id);
             self.alarmed.insert(id);
         }

@@ -54,7 +54,7 @@ USERADD_PACKAGES = "${PN}"
 USERADD_PARAM:${PN} = "--system --user-group --home-dir ${localstatedir}/lib/headgate --no-create-home --shell ${base_sbindir}/nologin headgate"
 
 FILES:${PN}-uplinks += "\
-    ${datadir}/headgate \
+    ${datadir}/headgate/pppd.options \
     ${nonarch_libdir}/headgate \
     ${nonarch_libdir}/sysctl.d \
     ${systemd_system_unitdir}/headgate-cellular@.service \
@@ -109,7 +109,7 @@ do_install:append () {
         ${UNPACKDIR}/headgate-network.service ${D}${systemd_system_unitdir}/
     install -D -m 0644 $image/etc/systemd/networkd.conf.d/headgate.conf ${D}${systemd_unitdir}/networkd.conf.d/20-headgate.conf
     # Here the data are elsewhere.
-    sed -i -e 's|/data/system|${HEADGATE_STATE}|' ${D}${systemd_system_unitdir}/headgate-cellular@.service ${D}${nonarch_libdir}/headgate/modem
+    sed -i -e 's|/data/system|${HEADGATE_STATE}|' ${D}${systemd_system_unitdir}/headgate-cellular@.service ${D}${systemd_system_unitdir}/headgate-network.service ${D}${nonarch_libdir}/headgate/modem
     sed -i -e 's|^RequiresMountsFor=.*|RequiresMountsFor=${HEADGATE_STATE}|' ${D}${systemd_system_unitdir}/headgate-cellular@.service
     install -d ${D}${nonarch_libdir}/sysctl.d
     # Loose: an answer may come by another interface than the one that leads out now.
