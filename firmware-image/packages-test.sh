@@ -55,6 +55,15 @@ for arch; do
     expect test "$(owner_of $config)" = "headgate:headgate 640"
     expect grep -q queues "$root/var/lib/headgate/store/data"
 
+    # The folder is the gateway's: what its user has put there is not followed.
+    step="upgrading over a link"
+    mv "$root$config" "$root$config.away"
+    ln -s /etc/shadow "$root$config"
+    shadow=$(owner_of /etc/shadow)
+    run dpkg --force-confold -i /next.deb
+    expect test "$(owner_of /etc/shadow)" = "$shadow"
+    mv -T "$root$config.away" "$root$config"
+
     step=removing
     run dpkg -r headgate
     expect test ! -e "$root/usr/bin/headgate"

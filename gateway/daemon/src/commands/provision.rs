@@ -166,11 +166,11 @@ impl ProvisionCommand {
 }
 
 fn read(file: &Path) -> Result<String, CommandError> {
-    let text = provisioning::read(file).map_err(|cause| CommandError::File {
+    let text = provisioning::read(file).and_then(|text| text.map_err(std::io::Error::other));
+    text.map_err(|cause| CommandError::File {
         path: file.to_owned(),
         cause,
-    })?;
-    Ok(text.map_err(ProvisioningError::from)?)
+    })
 }
 
 fn keys(key: &Path) -> Result<Keys, CommandError> {

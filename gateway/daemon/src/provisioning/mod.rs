@@ -86,8 +86,10 @@ pub(crate) enum ProvisioningError {
     #[error("administrators: {0}")]
     Admin(#[from] AdminError),
     /// Somebody cannot be.
-    #[error("line {line}: {what}")]
+    #[error("{}: line {line}: {what}", .path.display())]
     Person {
+        /// The file.
+        path: PathBuf,
         /// Of the file, from 1.
         line: usize,
         /// What is wrong.
@@ -186,8 +188,9 @@ pub(crate) fn machine() -> Vec<String> {
 }
 
 /// Whether somebody may have these names and passwords.
-fn check_people(text: &str, document: &Document) -> Result<(), ProvisioningError> {
+fn check_people(path: &Path, text: &str, document: &Document) -> Result<(), ProvisioningError> {
     let wrong = |list: &str, n: usize, error: &dyn std::fmt::Display| ProvisioningError::Person {
+        path: path.to_owned(),
         line: line_of(text, &[Step::Key(list), Step::Entry(n)]),
         what: format!("{list}: {error}"),
     };
@@ -238,7 +241,7 @@ fn check_settings(path: &Path, text: &str) -> Result<(), ProvisioningError> {
 /// Whether the file is one that some gateway could take; and what is probably not as it was meant, or would be missed on a gateway that has its defaults alone.
 pub(crate) fn judge(path: &Path, text: &str, document: &Document) -> Result<Vec<String>, ProvisioningError> {
     check_settings(path, text)?;
-    check_people(text, document)?;
+    check_people(path, text, document)?;
     let merged = edited("", &document.edits())?;
     let against = Config::of_text(None, merged, []).err();
     let (faults, _) = against.map(ConfigError::told).unwrap_or_default();
@@ -325,8 +328,9 @@ impl Accepted {
             let number = document.number;
             return Err(ProvisioningError::NotNewer { number, taken });
         }
-        check_settings(Path::new("the file"), &text)?;
-        check_people(&text, &document)?;
+        let name = Path::new("the file");
+        check_settings(name, &text)?;
+        check_people(name, &text, &document)?;
         let accepted = Self { text, document };
         check_new_key(&accepted.document, &accepted.text, Some(data_dir))?;
         let merged = Path::new("the configuration with it");
@@ -644,7 +648,7 @@ mod tests {
 
         let short = "number = 1\n[[administrators]]\nname = \"anna\"\npassword = \"short\"\n";
         let short = gateway.accepted(short).unwrap_err().to_string();
-        assert!(short.starts_with("line 3: administrators: "), "{short}");
+        assert!(short.starts_with("the file: line 3: administrators: "), "{short}");
 
         // A certificate that is not there is seen only at the start.
         fs::create_dir(gateway.path("provisioned")).unwrap();
