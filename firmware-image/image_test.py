@@ -110,8 +110,13 @@ class Machine:
             if "return" in answer:
                 return
 
+    def waited(self) -> float:
+        """Seconds for which one of its processors was ready and had none of this machine's: on a busy machine, time that is not the system's."""
+        waits = [int(task.read_text().split()[1]) for task in pathlib.Path(f"/proc/{self.qemu.pid}/task").glob("*/schedstat")]
+        return max(waits) / 1e9
+
     def emulated(self) -> float:
-        """Seconds of processor time that QEMU had: on a busy machine fewer than have gone by."""
+        """Seconds of processor time that QEMU had, of all its processors."""
         fields = pathlib.Path(f"/proc/{self.qemu.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -335,8 +340,9 @@ class Test:
             if time.monotonic() > deadline:
                 raise Failed("the web UI and MQTT do not answer")
             time.sleep(0.5)
-        wall, self.emulated = time.monotonic() - machine.on_since, machine.emulated()
-        say(f"the wizard and MQTT answer {wall:.1f} s after power-on; QEMU was given {self.emulated:.1f} s of processor time for it")
+        wall, waited = time.monotonic() - machine.on_since, machine.waited()
+        self.boot_time = wall - waited
+        say(f"the wizard and MQTT answer {wall:.1f} s after power-on, {self.boot_time:.1f} s without waiting for this machine; QEMU was given {machine.emulated():.1f} s of processor time")
         ports = machine.hears(r"headgate: open to the network: tcp ([\d ]*)udp ([\d ]*)")
         tcp, udp = ({int(port) for port in ports.group(at).split()} for at in (1, 2))
         if tcp != {1883, 8883, 18083} or udp - {68, 546}:  # DHCP's client
@@ -991,8 +997,8 @@ class Test:
             raise SystemExit(f"FAILED: {failure}; the whole console is in {self.machine.console}") from None
         finally:
             self.machine.cut()
-        if self.emulated > 60:
-            raise SystemExit(f"FAILED: it took {self.emulated:.1f} s of emulation until the gateway answered, and 60 s are allowed")
+        if self.boot_time > 60:
+            raise SystemExit(f"FAILED: it took {self.boot_time:.1f} s of emulation until the gateway answered, and 60 s are allowed")
         say("all well")
 
 
