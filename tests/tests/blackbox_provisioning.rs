@@ -228,6 +228,31 @@ fn what_waits_unsigned_is_put_aside_at_the_start() {
     daemon.stop();
 }
 
+/// The system does what waits before it writes the network: else the network would be that of the file before, until the start after the next.
+#[test]
+fn what_waits_is_done_before_the_network_is_written_and_not_beside_a_gateway() {
+    let setup = new_gateway();
+    signed(
+        &setup,
+        "1.toml",
+        "number = 1\n[[network]]\ninterface = \"eth7\"\n",
+        "plant.key",
+    );
+    let file = json!({ "text": fs::read_to_string(setup.folder().join("1.toml")).unwrap() });
+    let finish = || setup.command(&["provision", "finish"]);
+    let daemon = setup.start();
+    let posted = HttpClient::control(&daemon).post("/api/v1/provisioning", &file);
+    assert_eq!(posted.status, 200);
+    let (_, why) = finish().unwrap_err();
+    assert!(why.contains("a gateway runs with this data folder"), "{why}");
+    daemon.stop();
+
+    assert_eq!(finish().unwrap()[0]["number"], 1);
+    assert_eq!(finish().unwrap()[0]["number"], Value::Null);
+    let taken = fs::read_to_string(setup.folder().join("data/provisioning.taken")).unwrap();
+    assert!(taken.contains("eth7"), "{taken}");
+}
+
 /// Faults are found where the file is written, not in the plant, and name its lines. What may stand on the gateway is missed only where nothing else stands.
 #[test]
 fn settings_are_judged_when_the_file_is_signed() {
