@@ -67,12 +67,20 @@ pub(crate) enum CommandError {
         cause: crate::provisioning::SignedError,
     },
     /// A key that others may have put there.
-    #[error("{}: root does not believe this key, for {} can be written by others", .key.display(), .path.display())]
+    #[error("{}: root does not believe this key, for {} {why}", .key.display(), .path.display())]
     NotRoots {
         /// The key.
         key: PathBuf,
         /// It, or a folder above.
         path: PathBuf,
+        /// What is wrong with that.
+        why: &'static str,
+    },
+    /// It is for the gateway's user.
+    #[error("the data folder belongs to user {owner}: run this as that user")]
+    NotAsRoot {
+        /// Its number.
+        owner: u32,
     },
     /// Nothing says which gateway is meant.
     #[error("there is no gateway in {}: `--config FILE` or HEADGATE_CONFIG says which one is meant", .0.display())]

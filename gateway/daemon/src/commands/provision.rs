@@ -9,7 +9,7 @@ use crate::archive::{ArchiveError, Hold};
 use crate::config::{given_or_own, own_file};
 use crate::live::{self, ConfigFile};
 use crate::private;
-use crate::provisioning::{self, Document, Keys, ProvisioningError, check_new_key, sign};
+use crate::provisioning::{self, Document, Keys, ProvisioningError, check_own_new_key, sign};
 use clap::{Args, Subcommand};
 use headgate_cli::Outcome;
 use hyper::Method;
@@ -111,7 +111,7 @@ impl ProvisionCommand {
                 let doubts = doubts(&file, content, &document)?;
                 let number = document.number;
                 let signed = sign(&text, &key).map_err(ProvisioningError::from)?;
-                check_new_key(&document, &signed, None)?;
+                check_own_new_key(&document, &signed)?;
                 let output = output.unwrap_or(file);
                 // It has passwords.
                 private::replace(&output, signed.as_bytes()).map_err(|cause| CommandError::File {
@@ -127,6 +127,7 @@ impl ProvisionCommand {
                 let text = read(&file)?;
                 let content = verified(&file, &text, &key_of(gateway, key)?)?;
                 let document = parsed(&file, content)?;
+                check_own_new_key(&document, &text)?;
                 let doubts = doubts(&file, content, &document)?;
                 gateway.answer(&contents(&document, &doubts), words);
             }
@@ -202,7 +203,16 @@ fn believed_by_root(key: &Path) -> Result<(), CommandError> {
         path: key.to_owned(),
         cause,
     };
-    for path in fs::canonicalize(key).map_err(at)?.ancestors() {
+    // A link may lie in a folder of somebody else's, and be another one the next moment.
+    let resolved = fs::canonicalize(key).map_err(at)?;
+    if std::path::absolute(key).map_err(at)? != resolved {
+        return Err(CommandError::NotRoots {
+            key: key.to_owned(),
+            path: resolved,
+            why: "is reached by a link: name it itself",
+        });
+    }
+    for path in resolved.ancestors() {
         let metadata = fs::metadata(path).map_err(at)?;
         // In a folder such as /tmp others' files are safe from each other.
         let mode = metadata.mode();
@@ -211,6 +221,7 @@ fn believed_by_root(key: &Path) -> Result<(), CommandError> {
             return Err(CommandError::NotRoots {
                 key: key.to_owned(),
                 path: path.to_owned(),
+                why: "can be written by others",
             });
         }
     }
@@ -301,10 +312,14 @@ fn finish(gateway: &Gateway, key: Option<PathBuf>) -> Result<(), CommandError> {
         gateway.answer(&json!({ "number": null }), |_| "no file waits".to_owned());
         return Ok(());
     }
+    // What is written where is said by the gateway's user.
+    let owner = fs::metadata(data_dir).map_or(0, |metadata| metadata.uid());
+    if rustix::process::geteuid().is_root() && owner != 0 {
+        return Err(CommandError::NotAsRoot { owner });
+    }
     let _hold = Hold::for_command(data_dir)?;
     let key = key.unwrap_or_else(|| config.firmware.provisioning_key.clone());
     let done = provisioning::finish_waiting(data_dir, &key, &config_file(gateway)?);
-    private::give_to_owner(data_dir)?;
     let number = done.transpose()?.map(|taken| taken.number);
     gateway.answer(&json!({ "number": number }), |done| {
         format!("number {} is taken", done["number"])
@@ -405,7 +420,8 @@ fn write_links(folder: &Path, files: &[(String, String)]) -> std::io::Result<()>
             kind.is_some_and(|kind| ["wifi", "ppp", "dial", "pin", "new"].contains(&kind))
         };
         let mut entries = fs::read_dir(old).into_iter().flatten().flatten();
-        if entries.any(|entry| !is_own(&entry.file_name())) {
+        let is_file = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
+        if entries.any(|entry| !is_file(&entry) || !is_own(&entry.file_name())) {
             let why = "the folder holds what this command has not made: it wants one of its own";
             return Err(std::io::Error::other(why));
         }

@@ -198,9 +198,8 @@ impl Document {
             .as_str()
     }
 
-    /// The text of its own file that a setting names.
-    pub(super) fn file_of(&self, path: &Path) -> Option<&str> {
-        let name = path.strip_prefix(path.parent()?.parent()?.join(FOLDER)).ok()?;
+    /// The text of its own file of this name.
+    pub(super) fn file(&self, name: &Path) -> Option<&str> {
         let file = self.files.iter().find(|file| Path::new(&file.name.0) == name)?;
         Some(&file.text)
     }

@@ -22,7 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 pub(crate) use signed::{Keys, SignedError, read, sign};
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -38,6 +38,9 @@ const TAKEN: &str = "provisioning.json";
 const KEPT: &str = "provisioning.taken";
 /// Certificates and keys of the file.
 const FOLDER: &str = "provisioned";
+
+/// Bytes of a certificate or key that was there before.
+const LONGEST_BEFORE: u64 = 16 << 20;
 
 /// The alarm that stands while one waits.
 pub(crate) const WAITS_ALARM: &str = "provisioning_waits";
@@ -203,27 +206,43 @@ fn check_people(path: &Path, text: &str, document: &Document) -> Result<(), Prov
     Ok(())
 }
 
-/// A key that does not believe the signed file which brings it believes no later one of its kind, and the system would not take its network. Without a data
-/// folder its own files alone are looked at, and a path that ends as theirs do is taken for one.
-pub(crate) fn check_new_key(
+/// A key that does not believe the signed file which brings it believes no later one of its kind, and the system would not take its network. `config`: with
+/// the file's settings.
+fn check_new_key(
     document: &Document,
     signed: &str,
-    data_dir: Option<&Path>,
+    config: &Config,
+    data_dir: &Path,
 ) -> Result<(), ProvisioningError> {
-    let Some(path) = document.provisioning_key() else {
-        return Ok(());
-    };
-    let path = Path::new(path);
-    let folder = match data_dir {
-        Some(data_dir) if path.is_absolute() => Some(data_dir.join(FOLDER)),
-        _ => None,
-    };
-    let is_own = folder.is_none_or(|folder| path.parent() == Some(&folder));
-    let keys = match (document.file_of(path).filter(|_| is_own), data_dir) {
-        (Some(pem), _) => Keys::of_pem(path, pem.as_bytes()),
-        (None, Some(_)) => Keys::load(path),
-        (None, None) => return Ok(()),
-    };
+    let path = &config.firmware.provisioning_key;
+    // Those of services begin in their data folder.
+    let within = path.strip_prefix(data_dir).unwrap_or(path);
+    let own = within
+        .strip_prefix(FOLDER)
+        .ok()
+        .and_then(|name| document.file(name));
+    match (own, document.provisioning_key()) {
+        (Some(pem), _) => believes(Keys::of_pem(path, pem.as_bytes()), signed),
+        (None, Some(_)) => believes(Keys::load(path), signed),
+        (None, None) => Ok(()),
+    }
+}
+
+/// The same where there is no gateway: of a key that seems to be one of the file's own.
+pub(crate) fn check_own_new_key(document: &Document, signed: &str) -> Result<(), ProvisioningError> {
+    let path = document.provisioning_key().map(Path::new);
+    let own = path.and_then(|path| {
+        let folder = path.parent()?;
+        let is_own = folder.ends_with(FOLDER) && (path.is_absolute() || folder == Path::new(FOLDER));
+        is_own.then(|| document.file(Path::new(path.file_name()?)))?
+    });
+    match (path, own) {
+        (Some(path), Some(pem)) => believes(Keys::of_pem(path, pem.as_bytes()), signed),
+        _ => Ok(()),
+    }
+}
+
+fn believes(keys: Result<Keys, SignedError>, signed: &str) -> Result<(), ProvisioningError> {
     let verified = keys.and_then(|keys| keys.verify(signed).map(drop));
     verified.map_err(|error| ProvisioningError::NewKey(Box::new(error)))
 }
@@ -332,14 +351,14 @@ impl Accepted {
         check_settings(name, &text)?;
         check_people(name, &text, &document)?;
         let accepted = Self { text, document };
-        check_new_key(&accepted.document, &accepted.text, Some(data_dir))?;
         let merged = Path::new("the configuration with it");
-        Config::of_text(
+        let merged = Config::of_text(
             Some(merged),
             accepted.configuration(file)?,
             environment_variables(),
         )
         .map_err(ConfigError::without_lines)?;
+        check_new_key(&accepted.document, &accepted.text, &merged, data_dir)?;
         Ok(accepted)
     }
 
@@ -392,7 +411,10 @@ impl Accepted {
         }
         for new in &self.document.files {
             let path = folder.join(&new.name.0);
-            before.push((path.clone(), fs::read(&path).ok()));
+            let mut bytes = Vec::new();
+            let read =
+                private::open(&path).and_then(|file| file.take(LONGEST_BEFORE).read_to_end(&mut bytes));
+            before.push((path.clone(), read.ok().map(|_| bytes)));
             if let Err(error) = private::replace(&path, new.text.as_bytes()) {
                 put_back(&before);
                 return Err(at(&path)(error));

@@ -63,7 +63,10 @@ pub(crate) struct Keys(Vec<[u8; 32]>);
 impl Keys {
     /// Reads the file. One key at least must be there.
     pub(crate) fn load(path: &Path) -> Result<Self, SignedError> {
-        let pem = std::fs::read(path).map_err(|error| key_error(path, error))?;
+        use io::Read as _;
+        let mut pem = Vec::new();
+        let read = private::open(path).and_then(|file| file.take(LONGEST as u64).read_to_end(&mut pem));
+        read.map_err(|error| key_error(path, error))?;
         Self::of_pem(path, &pem)
     }
 

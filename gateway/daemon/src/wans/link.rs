@@ -109,13 +109,13 @@ pub(super) fn default_routes(interface: &str) -> Vec<String> {
     routes
 }
 
-/// Router, metric and MTU. proc_pid_net(5): Iface Destination Gateway Flags RefCnt Use Metric Mask MTU …
+/// Router and metric. proc_pid_net(5): Iface Destination Gateway Flags RefCnt Use Metric Mask MTU …
 fn default_route_v4(line: &str, interface: &str) -> Option<String> {
     let words = Vec::from_iter(line.split_ascii_whitespace());
-    let [name, "00000000", router, _, _, _, metric, "00000000", mtu, ..] = words[..] else {
+    let [name, "00000000", router, _, _, _, metric, "00000000", ..] = words[..] else {
         return None;
     };
-    (name == interface && metric != COPY).then(|| format!("{router} {metric} {mtu}"))
+    (name == interface && metric != COPY).then(|| format!("{router} {metric}"))
 }
 
 /// Router and metric, in hexadecimal: destination, its bits, source, its bits, router, metric, … and at last the interface.
@@ -228,7 +228,7 @@ mod tests {
     fn a_default_route_is_told_but_for_the_copy_that_comes_first() {
         let v4 = |line| default_route_v4(line, "eth0");
         let dhcp = "eth0\t00000000\t010200C0\t0003\t0\t0\t1024\t00000000\t0\t0\t0";
-        assert_eq!(v4(dhcp).as_deref(), Some("010200C0 1024 0"));
+        assert_eq!(v4(dhcp).as_deref(), Some("010200C0 1024"));
         for other in [
             "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT",
             "eth0\t00000000\t010200C0\t0003\t0\t0\t1\t00000000\t0\t0\t0",

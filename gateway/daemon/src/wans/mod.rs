@@ -38,6 +38,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Where the appliance's Wi-Fi and modems say why there is no connection, in bytes at most.
 const TOLD: &str = "/run/headgate-links-told";
 const LONGEST_TOLD: u64 = 200;
+/// How soon the file is written once more.
+const AGAIN: Duration = Duration::from_secs(3);
 /// The file with the name of the interface.
 const FILE: &str = "wan";
 
@@ -173,6 +175,8 @@ pub(crate) struct Keeper {
     file: PathBuf,
     /// The default routes of that interface, when its name was written.
     routes: Vec<String>,
+    /// When it is written once more: whoever reads it may have looked at routes that were about to change.
+    again_at: Option<Instant>,
 }
 
 /// What it is made of.
@@ -217,6 +221,7 @@ impl Keeper {
             number: 0,
             alarmed: BTreeSet::new(),
             routes: Vec::new(),
+            again_at: None,
         };
         keeper.write(None);
         let links = keeper.known.look();
@@ -328,13 +333,18 @@ impl Keeper {
             return;
         }
         // Whoever moves the machine's default route after it has a copy of these.
-        if let Some(name) = before_interface.filter(|name| default_routes(name) != self.routes) {
+        let Some(name) = before_interface else { return };
+        if default_routes(&name) != self.routes {
             self.write(Some(&name));
+        } else if self.again_at.is_some_and(|at| at <= Instant::now()) {
+            self.write(Some(&name));
+            self.again_at = None;
         }
     }
 
     fn write(&mut self, interface: Option<&str>) {
         self.routes = interface.map(default_routes).unwrap_or_default();
+        self.again_at = interface.map(|_| Instant::now() + AGAIN);
         let written = tokio::task::block_in_place(|| write(&self.file, interface));
         if let Err(error) = written {
             tracing::error!(path = %self.file.display(), %error, "the name of the way out cannot be written down");
