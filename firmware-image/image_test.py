@@ -111,9 +111,10 @@ class Machine:
                 return
 
     def waited(self) -> float:
-        """Seconds for which one of its processors was ready and had none of this machine's: on a busy machine, time that is not the system's."""
-        waits = [int(task.read_text().split()[1]) for task in pathlib.Path(f"/proc/{self.qemu.pid}/task").glob("*/schedstat")]
-        return max(waits) / 1e9
+        """Seconds for which its busiest thread was ready and had no processor of this machine's: on a busy machine, time that is not the system's."""
+        times = [task.read_text().split() for task in pathlib.Path(f"/proc/{self.qemu.pid}/task").glob("*/schedstat")]
+        _, wait = max((int(ran), int(wait)) for ran, wait, _ in times)
+        return wait / 1e9
 
     def emulated(self) -> float:
         """Seconds of processor time that QEMU had, of all its processors."""
