@@ -936,6 +936,7 @@ class Test:
         return next((wan["last_error"] or "" for wan in self.ways().get("rows", []) if wan["name"] == name), "")
 
     def leaves_by(self, name: str) -> None:
+        """Until this is the way out."""
         deadline = time.monotonic() + 180
         while True:
             ways = self.ways()

@@ -522,6 +522,14 @@ pub(crate) fn text_if_any(path: &Path) -> Result<String, ConfigError> {
     }
 }
 
+/// The line of a text in TOML where this stands (`users[1].name`), or what is nearest above it.
+pub(crate) fn line_of(text: &str, key: &str) -> usize {
+    let texts = Texts::new(None, text.to_owned(), []);
+    let document = Document::parse(&texts).ok();
+    let told = document.map(|(document, _)| document.locate(Fault::new(key, String::new())));
+    told.and_then(|told| told.place.line()).unwrap_or(1)
+}
+
 /// What stands in a file.
 pub(crate) fn text_of(path: &Path) -> Result<String, ConfigError> {
     let read = || {

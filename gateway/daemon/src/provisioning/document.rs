@@ -3,7 +3,7 @@
 use super::FOLDER;
 use super::network::{Network, Written};
 use super::text::{is_name, text};
-use crate::config::Edit;
+use crate::config::{Edit, line_of};
 use headgate_admin::Role;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use serde::Deserialize;
@@ -120,8 +120,8 @@ impl Document {
                 what: without_value(error.message()).to_owned(),
             }
         })?;
-        let wrong = |path: &[Step<'_>], what: String| DocumentError {
-            line: line_of(text, path),
+        let wrong = |key: &str, what: String| DocumentError {
+            line: line_of(text, key),
             what,
         };
         for (list, entries) in [
@@ -133,20 +133,21 @@ impl Document {
         ] {
             if entries > MOST {
                 let what = format!("{list}: {MOST} entries are the most");
-                return Err(wrong(&[Step::Key(list), Step::Entry(MOST)], what));
+                return Err(wrong(&format!("{list}[{MOST}]"), what));
             }
         }
         // It would never be older than another one.
         if document.number == 0 {
-            return Err(wrong(&[Step::Key("number")], "number: 1 is the least".into()));
+            return Err(wrong("number", "number: 1 is the least".into()));
         }
-        let once = |above: &[&str], list: &str, names: &mut dyn Iterator<Item = Option<&str>>| {
+        let once = |key: &str, list: &str, names: &mut dyn Iterator<Item = Option<&str>>| {
             let Some((n, name)) = twice(names) else {
                 return Ok(());
             };
-            let above = above.iter().map(|key| Step::Key(key));
-            let path: Vec<Step<'_>> = above.chain([Step::Entry(n)]).collect();
-            Err(wrong(&path, format!("{list}: `{name}` is there twice")))
+            Err(wrong(
+                &format!("{key}[{n}]"),
+                format!("{list}: `{name}` is there twice"),
+            ))
         };
         let Self {
             network,
@@ -156,28 +157,24 @@ impl Document {
             ..
         } = &document;
         let interfaces = &mut network.iter().map(|network| Some(&*network.interface.0));
-        once(&["network"], "network", interfaces)?;
-        once(&["network"], "cellular", &mut network.iter().map(Network::device))?;
-        once(
-            &["users"],
-            "users",
-            &mut users.iter().map(|user| Some(&*user.name)),
-        )?;
+        once("network", "network", interfaces)?;
+        once("network", "cellular", &mut network.iter().map(Network::device))?;
+        once("users", "users", &mut users.iter().map(|user| Some(&*user.name)))?;
         let names = &mut administrators.iter().map(|new| Some(&*new.name));
-        once(&["administrators"], "administrators", names)?;
+        once("administrators", "administrators", names)?;
         once(
-            &["files"],
+            "files",
             "files",
             &mut files.iter().map(|file| Some(&*file.name.0)),
         )?;
         for (list, entries) in &document.configuration {
             let entries = entries.as_array().into_iter().flatten();
             let name = format!("configuration.{list}");
-            once(&["configuration", list], &name, &mut entries.map(name_of))?;
+            once(&name, &name, &mut entries.map(name_of))?;
         }
         match document.configuration.contains_key("data_dir") {
             true => Err(wrong(
-                &[Step::Key("configuration"), Step::Key("data_dir")],
+                "configuration.data_dir",
                 "configuration.data_dir: a provisioning file does not move the data folder".into(),
             )),
             false => Ok(document),
@@ -325,31 +322,6 @@ fn twice<'n>(names: &mut dyn Iterator<Item = Option<&'n str>>) -> Option<(usize,
         .enumerate()
         .filter_map(|(n, name)| Some((n, name?)))
         .find(|(_, name)| !known.insert(*name))
-}
-
-/// A step into the document.
-pub(super) enum Step<'s> {
-    Key(&'s str),
-    Entry(usize),
-}
-
-/// The line where this stands, or what is nearest above it.
-pub(super) fn line_of(text: &str, path: &[Step<'_>]) -> usize {
-    let Ok(root) = DeTable::parse(text) else {
-        return 1;
-    };
-    let (mut begins, mut value) = (0, DeValue::Table(root.into_inner()));
-    for step in path {
-        let next = match (step, value) {
-            (Step::Key(key), DeValue::Table(mut table)) => table.remove(*key),
-            (Step::Entry(n), DeValue::Array(list)) => list.into_iter().nth(*n),
-            _ => None,
-        };
-        let Some(next) = next else { break };
-        begins = next.span().start;
-        value = next.into_inner();
-    }
-    line_at(text, begins)
 }
 
 /// The line of a setting, by its key in the reference and what is said of it: that of an entry begins with its name.

@@ -9,12 +9,12 @@ mod network;
 mod signed;
 mod text;
 
-use crate::config::{Config, ConfigError, EditError, Told, edited, environment_variables};
+use crate::config::{Config, ConfigError, EditError, Told, edited, environment_variables, line_of};
 use crate::live::ConfigFile;
 use crate::private;
 use crate::sys::unix_time;
+use document::line_of_setting;
 pub(crate) use document::{Document, DocumentError};
-use document::{Step, line_of, line_of_setting};
 use headgate_admin::{Admin, AdminError, Moment};
 use headgate_auth::{Access, Users, UsersError};
 use parking_lot::Mutex;
@@ -194,7 +194,7 @@ pub(crate) fn machine() -> Vec<String> {
 fn check_people(path: &Path, text: &str, document: &Document) -> Result<(), ProvisioningError> {
     let wrong = |list: &str, n: usize, error: &dyn std::fmt::Display| ProvisioningError::Person {
         path: path.to_owned(),
-        line: line_of(text, &[Step::Key(list), Step::Entry(n)]),
+        line: line_of(text, &format!("{list}[{n}]")),
         what: format!("{list}: {error}"),
     };
     for (n, user) in document.users.iter().enumerate() {
