@@ -7,6 +7,7 @@ BOARD_BOOT_FILES() { :; }
 BOARD_ROOT_FILES() { :; }
 BOARD_RAW=
 BOARD_TABLE=
+BOARD_UBOOT_CONFIG=()
 # shellcheck source=/dev/null
 . "boards/$BOARD.sh"
 

@@ -8,18 +8,6 @@ cd "$(dirname "$0")"
 
 readonly SOURCES=$WORK/u-boot-source
 
-[ -n "$BOARD_UBOOT" ] || fail "the U-Boot of $BOARD_NAME is not made here: $BOARD_UBOOT_TRUSTED"
-need bison flex bc libssl-dev crossbuild-essential-arm64
-
-if [ ! -e "$SOURCES/.complete" ]; then
-    say "U-Boot's sources, of Debian: downloading"
-    private_apt_update
-    rm -rf "$SOURCES"
-    mkdir -p "$SOURCES"
-    (cd "$SOURCES" && private_apt apt-get -q -q source u-boot > unpack.log && mv u-boot-*/ tree)
-    touch "$SOURCES/.complete"
-fi
-
 # Each device in turn: its boot script goes on, or comes back if there is none.
 bootcommand=
 for device in "${BOARD_BOOT[@]}"; do
@@ -36,7 +24,20 @@ bootcommand+="reset"
 {
     grep -v '^# [A-Z][^_]* ' boot/u-boot.config
     echo "CONFIG_BOOTCOMMAND=\"$bootcommand\""
+    for line in "${BOARD_UBOOT_CONFIG[@]}"; do echo "$line"; done
 } > "$WORK/u-boot-$BOARD.config"
+
+[ -n "$BOARD_UBOOT" ] || fail "the U-Boot of $BOARD_NAME is not made here: $BOARD_UBOOT_TRUSTED. What it wants beside its own configuration is in $WORK/u-boot-$BOARD.config"
+need bison flex bc libssl-dev crossbuild-essential-arm64
+
+if [ ! -e "$SOURCES/.complete" ]; then
+    say "U-Boot's sources, of Debian: downloading"
+    private_apt_update
+    rm -rf "$SOURCES"
+    mkdir -p "$SOURCES"
+    (cd "$SOURCES" && private_apt apt-get -q -q source u-boot > unpack.log && mv u-boot-*/ tree)
+    touch "$SOURCES/.complete"
+fi
 
 if ! cmp -s "$WORK/u-boot-$BOARD.config" "$UBOOT/headgate.config" || [ ! -e "$UBOOT/u-boot.bin" ]; then
     say "building U-Boot for $BOARD_NAME"

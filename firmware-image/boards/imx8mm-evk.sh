@@ -2,11 +2,12 @@
 # NXP i.MX 8M Mini EVK, from its SD card or eMMC. Described, not tried on a board.
 #
 # U-Boot's container has the maker's DDR training firmware (not free) and Arm Trusted Firmware, which this build does not fetch: give the finished
-# container as FLASH_BIN, made as U-Boot's doc/board/nxp/imx8mm_evk.rst says, with the fragment that u-boot.sh writes.
+# container as FLASH_BIN, made as U-Boot's doc/board/nxp/imx8mm_evk.rst says, with the lines that `BOARD=imx8mm-evk ./u-boot.sh` writes.
 # There is no Wi-Fi: the kernel's device tree of this board has the SDIO slot of its Wi-Fi module (mmc@30b40000) switched off.
 BOARD_NAME="NXP i.MX 8M Mini EVK"
 BOARD_COMPATIBLE=headgate-imx8mm-evk
 BOARD_UBOOT=
+BOARD_UBOOT_CONFIG=(CONFIG_IMX_WATCHDOG=y CONFIG_WATCHDOG_AUTOSTART=y CONFIG_WATCHDOG_TIMEOUT_MSECS=120000)
 BOARD_UBOOT_TRUSTED="it wants DDR training firmware and Arm Trusted Firmware in one container"
 BOARD_BOOT=("mmc 1" "mmc 2")
 BOARD_CONSOLE=ttymxc1,115200

@@ -3,6 +3,7 @@
 #
 # The first stage is the maker's firmware, which is not free and is not fetched by this build: give its folder as FIRMWARE_DIR, with bootcode.bin,
 # start.elf, start4.elf, fixup.dat and fixup4.dat, as Debian's package raspi-firmware (non-free-firmware) has them in usr/lib/raspi-firmware.
+# U-Boot 2023.01 knows no watchdog of these boards: a kernel that hangs before systemd waits until the power is switched off and on.
 # Wi-Fi wants firmware of its chip's maker, not free either: give the folder `brcm` as WIFI_FIRMWARE_DIR, as Debian's package firmware-brcm80211
 # (non-free-firmware) has it in usr/lib/firmware. Without it there is no Wi-Fi.
 BOARD_NAME="Raspberry Pi 3 and 4, arm64"
