@@ -24,7 +24,10 @@ fn each_start_says_why_the_run_before_it_ended() {
     let daemon = setup.start();
     assert_eq!(newest(&setup), ("gateway".into(), "lost".into()));
     let told = setup.said(&["starts"]);
-    assert!(told.contains("nobody knows: a power cut, or a crash"), "{told}");
+    assert!(
+        told.contains("nobody knows: a power cut, a crash, or it was killed"),
+        "{told}"
+    );
     daemon.stop();
 }
 

@@ -8,6 +8,7 @@
 //! [`FILE_BYTES`] of each kind are kept, the oldest goes.
 
 use crate::Role;
+use headgate_auth::file;
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -189,7 +190,7 @@ fn kind(role: Role) -> usize {
 
 /// The lines of a file that can be read; one that was cut off by a power cut is left out.
 fn lines<T: serde::de::DeserializeOwned>(path: &Path) -> impl Iterator<Item = T> {
-    let text = fs::read(path).unwrap_or_default();
+    let text = file::read(path, file::LONGEST).unwrap_or_default();
     let lines: Vec<T> = text
         .split(|byte| *byte == b'\n')
         .filter_map(|line| serde_json::from_slice(line).ok())
@@ -213,12 +214,15 @@ fn append(file: &mut File, line: &impl Serialize) -> io::Result<()> {
 
 /// To be appended to. A line that a power cut has cut off ends here.
 fn opened(path: &Path) -> io::Result<File> {
+    let text = match file::read(path, file::LONGEST) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        text => text?,
+    };
     let mut file = OpenOptions::new()
         .append(true)
         .create(true)
         .mode(0o600)
         .open(path)?;
-    let text = fs::read(path)?;
     if !text.is_empty() && !text.ends_with(b"\n") {
         file.write_all(b"\n")?;
     }
@@ -312,7 +316,7 @@ impl Begun {
             text.extend(serde_json::to_vec(&line)?);
             text.push(b'\n');
         }
-        headgate_auth::file::replace(&self.path, &text)?;
+        file::replace(&self.path, &text)?;
         self.file = Some(opened(&self.path)?);
         Ok(())
     }

@@ -561,7 +561,7 @@ impl People {
             path: path.to_owned(),
             cause,
         };
-        match std::fs::read(path) {
+        match headgate_auth::file::read(path, headgate_auth::file::LONGEST) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(failed(error)),
             Ok(bytes) => Self::read(&bytes).map_err(|error| failed(error.into())),
@@ -624,7 +624,8 @@ impl People {
 }
 
 fn read_or_make_code(path: &Path) -> Result<String, AdminError> {
-    let known = std::fs::read_to_string(path).unwrap_or_default();
+    let known = headgate_auth::file::read(path, 256).unwrap_or_default();
+    let known = String::from_utf8(known).unwrap_or_default();
     let known = known.trim();
     if secret::is_code(known) {
         return Ok(known.to_owned());

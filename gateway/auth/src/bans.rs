@@ -183,7 +183,7 @@ impl Bans {
             settings: *settings,
             ..State::default()
         };
-        match std::fs::read(&path) {
+        match file::read(&path, file::LONGEST) {
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {}
             Err(cause) => return Err(BanError::Io { path, cause }),
             Ok(bytes) => {

@@ -2,9 +2,35 @@
 
 use serde::Serialize;
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+
+/// Bytes of any file that the gateway keeps for itself: what is longer is none.
+pub const LONGEST: u64 = 256 << 20;
+
+/// Opens a file to read it. What is none, such as a pipe, which would be waited for, is an error.
+pub fn open(path: &Path) -> io::Result<File> {
+    let without_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    let file = options.read(true).custom_flags(without_waiting).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no file")),
+    }
+}
+
+/// What stands in a file. More than `longest` bytes are an error.
+pub fn read(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?
+        .take(longest.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > longest {
+        true => Err(io::Error::other(format!("it has more than {longest} bytes"))),
+        false => Ok(bytes),
+    }
+}
 
 /// Puts a file, which its owner alone may read, in the place of another, or where there was none. It is on the disk when this returns. Meanwhile it
 /// stands beside as `NAME.new`.
@@ -61,9 +87,10 @@ fn replace_as(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<
         let folder = fs::metadata(folder_of(path))?;
         std::os::unix::fs::fchown(&file, Some(folder.uid()), Some(folder.gid()))?;
     }
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(new, path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    // Half a file would take the space that others need.
+    let placed = written.and_then(|()| fs::rename(&new, path));
+    placed.inspect_err(|_| drop(fs::remove_file(&new)))?;
     File::open(folder_of(path))?.sync_all()
 }
 

@@ -239,13 +239,14 @@ fn users_in(text: &str) -> Result<Users, serde_json::Error> {
 impl Users {
     /// Reads the file; one that does not exist holds nobody.
     pub fn load(path: &Path) -> Result<Self, UsersError> {
-        let text = match File::open(path) {
+        let longest = file::LONGEST;
+        let text = match file::open(path) {
             Ok(file) if is_foreign(&file, path) => {
                 return Err(UsersError::Foreign {
                     path: path.to_owned(),
                 });
             }
-            Ok(file) => std::io::read_to_string(file),
+            Ok(file) => std::io::read_to_string(std::io::Read::take(file, longest)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => Err(error),
         };

@@ -17,6 +17,8 @@ pub(crate) struct Gauges {
     /// Sessions that outlive their connection.
     pub durable: usize,
     pub subscriptions: usize,
+    /// Those of sessions that outlive their connection.
+    pub durable_subscriptions: usize,
     /// As the ledger of memory counts them.
     pub subscription_bytes: usize,
     /// Of notes, as the ledger of memory counts them.
@@ -86,6 +88,7 @@ impl AddAssign for Gauges {
     fn add_assign(&mut self, other: Self) {
         self.durable += other.durable;
         self.subscriptions += other.subscriptions;
+        self.durable_subscriptions += other.durable_subscriptions;
         self.subscription_bytes += other.subscription_bytes;
         self.note_bytes += other.note_bytes;
         self.queue += other.queue;
@@ -99,6 +102,7 @@ impl SubAssign for Gauges {
     fn sub_assign(&mut self, other: Self) {
         self.durable -= other.durable;
         self.subscriptions -= other.subscriptions;
+        self.durable_subscriptions -= other.durable_subscriptions;
         self.subscription_bytes -= other.subscription_bytes;
         self.note_bytes -= other.note_bytes;
         self.queue -= other.queue;

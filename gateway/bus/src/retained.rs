@@ -40,6 +40,8 @@ impl Owner {
 pub(crate) struct Retained {
     by_topic: BTreeMap<Bytes, RetainedMessage>,
     bytes: usize,
+    /// How many are in the store.
+    durable: usize,
     /// How many each client has. Looked up, never iterated.
     owned: HashMap<Owner, u32>,
     expiries: BTreeSet<(Instant, Bytes)>,
@@ -56,6 +58,11 @@ pub(crate) enum Scanned {
 impl Retained {
     pub(crate) fn len(&self) -> usize {
         self.by_topic.len()
+    }
+
+    /// How many are in the store.
+    pub(crate) fn durable(&self) -> usize {
+        self.durable
     }
 
     /// Bytes of all of them.
@@ -89,6 +96,7 @@ impl Retained {
         let topic = retained.message.topic.bytes();
         self.remove(topic);
         self.bytes += retained.message.size();
+        self.durable += usize::from(retained.id.is_some());
         if let Some(at) = retained.message.expires_at {
             self.expiries.insert((at, topic.clone()));
         }
@@ -101,6 +109,7 @@ impl Retained {
     pub(crate) fn remove(&mut self, topic: &[u8]) -> Option<RetainedMessage> {
         let old = self.by_topic.remove(topic)?;
         self.bytes -= old.message.size();
+        self.durable -= usize::from(old.id.is_some());
         if let Some(at) = old.message.expires_at {
             self.expiries.remove(&(at, old.message.topic.bytes().clone()));
         }

@@ -93,6 +93,7 @@ impl Session {
         Gauges {
             durable: self.durable.into(),
             subscriptions: self.subscriptions.len(),
+            durable_subscriptions: if self.durable { self.subscriptions.len() } else { 0 },
             subscription_bytes: self.subscriptions.iter().map(memory::of_subscription).sum(),
             note_bytes: memory::of_note(self.rare.note()),
             ..self.deliveries.gauges()
@@ -106,8 +107,11 @@ impl Session {
 
     /// It outlives its connection from now on.
     pub(crate) fn make_durable(&mut self, gauges: &mut Gauges) {
-        gauges.durable += usize::from(!self.durable);
-        self.durable = true;
+        if !self.durable {
+            gauges.durable += 1;
+            gauges.durable_subscriptions += self.subscriptions.len();
+            self.durable = true;
+        }
     }
 
     /// The endpoint that has it.

@@ -113,10 +113,14 @@ pub struct BusStats {
     pub durable_sessions: usize,
     /// Subscriptions of all sessions.
     pub subscriptions: usize,
+    /// Those of sessions that outlive their connection.
+    pub durable_subscriptions: usize,
     /// Distinct topic filters.
     pub filters: usize,
     /// Retained messages.
     pub retained: usize,
+    /// Those that outlive the process; what the gateway tells of itself does not.
+    pub durable_retained: usize,
     /// Delayed messages.
     pub delayed: usize,
     /// Deliveries waiting in all queues.

@@ -145,7 +145,11 @@ impl Bus {
         }
         let session = &mut self.sessions[slot];
         session.narrowed |= session.presence.rules.narrow(&subscription.filter);
+        let held = session.subscriptions.len();
         session.subscriptions.insert(subscription, &mut self.gauges);
+        if session.is_durable() {
+            self.gauges.durable_subscriptions += session.subscriptions.len() - held;
+        }
         Ok(options.qos)
     }
 
@@ -195,6 +199,7 @@ impl Bus {
         if session.is_durable() {
             let op = StoreOp::DeleteSubscription(session.id, held.stored_name());
             self.pending.push(op);
+            self.gauges.durable_subscriptions -= 1;
         }
         if held.exclusive {
             self.index.free_exclusive(&filter);

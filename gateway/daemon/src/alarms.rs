@@ -209,7 +209,7 @@ impl Alarms {
     pub(crate) fn start(hub: Hub, node: &str, folder: Option<&Path>) -> Self {
         let file = folder.map(|folder| folder.join("alarms.json"));
         let kept = file.as_deref().and_then(|file| {
-            let text = std::fs::read(file).ok()?;
+            let text = private::read(file, private::LONGEST).ok()?;
             let book = Book::kept(&text);
             if book.is_none() {
                 tracing::warn!(file = %file.display(), "the file with the alarms cannot be read: what was is forgotten");

@@ -188,8 +188,12 @@ async fn serve(
         Trouble::new(Severity::Error, summary)
     });
     alarms.set("provisioning_refused", refused);
-    // It is done by now, or refused.
-    alarms.set(provisioning::WAITS_ALARM, None);
+    // It is done by now, or refused; or the disk was full.
+    let waits = provisioning::waits(&config.data_dir).then(|| {
+        let summary = "a provisioning file was accepted, and could not be done at this start: the log says why. The next start tries again";
+        Trouble::new(Severity::Error, summary)
+    });
+    alarms.set(provisioning::WAITS_ALARM, waits);
     let starts = Starts::begin(keeps.then_some(&*config.data_dir), Machine::look());
     let metrics = Arc::new(Metrics::default());
     let access = Arc::new(Access::load(&config.auth, &config.data_dir)?);
@@ -486,7 +490,7 @@ fn provisioning_key_of(file: &ConfigFile) -> PathBuf {
 fn finish_provisioning(file: &ConfigFile) -> Option<Result<Taken, ProvisioningError>> {
     let data_dir = data_dir_of(file)?;
     // Another gateway that has the data folder does it itself.
-    let _hold = provisioning::waits(&data_dir).then(|| Hold::for_command(&data_dir).ok())??;
+    let _hold = provisioning::is_unfinished(&data_dir).then(|| Hold::for_command(&data_dir).ok())??;
     let _more_time = MoreTime::for_work("taking a provisioning file");
     provisioning::finish_waiting(&data_dir, &provisioning_key_of(file), file)
 }
@@ -547,7 +551,13 @@ fn tell_code(admin: &Admin, config: &Config) {
     };
     let pages: Vec<String> = pages.map(page).collect();
     let (pages, file) = (pages.join(" "), admin.code_file());
-    tracing::warn!(code, pages, file = %file.display(), "no administrator yet: open the page and enter the code");
+    let file = file.display();
+    match pages.is_empty() {
+        true => tracing::warn!(
+            "no administrator yet, and no page to set one up: `headgate administrators add`, or add a listener with `protocol = \"http\"`"
+        ),
+        false => tracing::warn!(code, pages, %file, "no administrator yet: open the page and enter the code"),
+    }
 }
 
 /// Why there is no store.

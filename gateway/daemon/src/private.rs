@@ -1,9 +1,9 @@
 //! What the gateway keeps is for nobody else: files 0600, folders 0700, those of libraries too.
 
-pub(crate) use headgate_auth::file::{remove, replace, replace_foreign};
+pub(crate) use headgate_auth::file::{LONGEST, open, read, remove, replace, replace_foreign};
 use serde::de::DeserializeOwned;
-use std::fs::{self, File, Metadata, OpenOptions, Permissions};
-use std::io::{self, Read as _};
+use std::fs::{self, Metadata, Permissions};
+use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::Path;
 
@@ -30,11 +30,13 @@ pub(crate) const FILES: [&str; 6] = [
 ];
 
 /// What belongs to this machine, and to no backup.
-const OF_MACHINE: [&str; 7] = [
+const OF_MACHINE: [&str; 9] = [
     "provisioning.json",
     "provisioning.toml",
     "provisioning.taken",
     "provisioning.refused",
+    "provisioned.before",
+    "provisioned.before.new",
     "starts.json",
     "recovery",
     "users.lock",
@@ -63,23 +65,9 @@ pub(crate) fn all_ours() -> impl Iterator<Item = &'static str> {
     ours().chain(AUDIT)
 }
 
-/// Opens a file to read it. What is none, such as a pipe, which would be waited for, is an error.
-pub(crate) fn open(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut options = OpenOptions::new();
-    let file = options.read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::other("it is no file")),
-    }
-}
-
 /// What a file says in JSON that the gateway has written for itself; `None` if there is none of at most so many bytes that can be read.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, longest: u64) -> Option<T> {
-    let mut text = Vec::new();
-    open(path).ok()?.take(longest + 1).read_to_end(&mut text).ok()?;
-    let is_short = text.len() as u64 <= longest;
-    is_short.then(|| serde_json::from_slice(&text).ok()).flatten()
+    serde_json::from_slice(&read(path, longest).ok()?).ok()
 }
 
 /// From now on this process makes files that only their owner can read. Before there are threads.

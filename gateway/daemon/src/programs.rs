@@ -2,8 +2,10 @@
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, copy, sink};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
 
 /// How a program ended, and what it printed: of each stream the first `MOST` bytes.
 pub(crate) struct Ended {
@@ -14,6 +16,8 @@ pub(crate) struct Ended {
 
 /// Bytes of a stream that are kept.
 pub(crate) const MOST: usize = 64 << 10;
+/// How long a program that has ended is still read.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs a program to its end, without input.
 pub(crate) async fn run(command: &mut Command) -> io::Result<Ended> {
@@ -24,22 +28,34 @@ pub(crate) async fn run(command: &mut Command) -> io::Result<Ended> {
         .kill_on_drop(true)
         .spawn()?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let (status, stdout, stderr) = tokio::try_join!(child.wait(), beginning(stdout), beginning(stderr))?;
+    let (mut out, mut error) = (Vec::new(), Vec::new());
+    let reading = async { tokio::join!(beginning(stdout, &mut out), beginning(stderr, &mut error)) };
+    let status = until_ended(&mut child, reading).await?;
     Ok(Ended {
         status,
-        stdout,
-        stderr,
+        stdout: out,
+        stderr: error,
     })
 }
 
-/// Reads to the end: who is not heard must not wait for that.
-async fn beginning(stream: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
-    let mut kept = Vec::new();
-    if let Some(mut stream) = stream {
-        (&mut stream).take(MOST as u64).read_to_end(&mut kept).await?;
-        copy(&mut stream, &mut sink()).await?;
+/// Waits until a program has ended and all it printed was read. What it has started, and goes on, may have its streams still: that is not waited for.
+pub(crate) async fn until_ended(child: &mut Child, reading: impl Future) -> io::Result<ExitStatus> {
+    let mut reading = std::pin::pin!(reading);
+    let status = tokio::select! {
+        _ = &mut reading => return child.wait().await,
+        status = child.wait() => status?,
+    };
+    let _ = timeout(LAST_WORDS, reading).await;
+    Ok(status)
+}
+
+/// Reads to the end: who is not heard must not wait for that. What cannot be read was not printed.
+async fn beginning(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+    if let Some(mut stream) = stream
+        && (&mut stream).take(MOST as u64).read_to_end(kept).await.is_ok()
+    {
+        let _ = copy(&mut stream, &mut sink()).await;
     }
-    Ok(kept)
 }
 
 #[cfg(test)]
@@ -53,5 +69,14 @@ mod tests {
         assert_eq!(ended.status.code(), Some(3));
         assert_eq!((ended.stdout.len(), ended.stderr.len()), (MOST, MOST));
         assert!(ended.stderr.starts_with(b"why\n"));
+    }
+
+    /// Such as a reboot that is put into the background.
+    #[tokio::test]
+    async fn what_a_program_leaves_behind_is_not_waited_for() {
+        let mut command = Command::new("sh");
+        let running = run(command.args(["-c", "echo so; sleep 300 & exit 0"]));
+        let ended = timeout(Duration::from_secs(60), running).await.unwrap().unwrap();
+        assert!(ended.status.success() && ended.stdout == b"so\n");
     }
 }

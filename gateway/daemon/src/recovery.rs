@@ -9,7 +9,6 @@ use crate::starts::Why;
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -234,7 +233,8 @@ impl Recovery {
 }
 
 fn rounds(data_dir: &Path) -> u32 {
-    let text = fs::read_to_string(data_dir.join(FILE)).ok();
+    let text = private::read(&data_dir.join(FILE), 64).ok();
+    let text = text.and_then(|text| String::from_utf8(text).ok());
     text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 

@@ -497,7 +497,7 @@ fn system_time() -> u64 {
 }
 
 fn read(file: &Path) -> Option<ClockFile> {
-    parse(&std::fs::read_to_string(file).ok()?)
+    parse(&String::from_utf8(private::read(file, 4_096).ok()?).ok()?)
 }
 
 /// `2 gateway trusted.system trusted.gateway ahead.system ahead.gateway lost_at`, `-` for what there is not; or, of the first form, `system gateway`.

@@ -172,7 +172,9 @@ impl Trends {
     /// What `folder` keeps goes on; without one nothing is written.
     pub(crate) fn start(counters: Counters, folder: Option<&Path>) -> Self {
         let file = folder.map(|folder| folder.join("history"));
-        let known = file.as_deref().and_then(|file| std::fs::read(file).ok());
+        let known = file
+            .as_deref()
+            .and_then(|file| private::read(file, private::LONGEST).ok());
         let mut state = State {
             written: unix_time(),
             ..State::default()

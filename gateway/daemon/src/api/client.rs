@@ -23,6 +23,9 @@ pub(crate) enum ControlError {
         /// What the system said.
         cause: std::io::Error,
     },
+    /// It is for the gateway's user and root.
+    #[error("{}: this user may not ask the gateway: root and the user that runs it may", .0.display())]
+    NotAllowed(PathBuf),
     /// It said no.
     #[error("{0}")]
     Refused(String),
@@ -95,9 +98,12 @@ impl ControlClient {
         body: Option<Value>,
     ) -> Result<Response<Incoming>, ControlError> {
         let stream = self.connect().await;
-        let stream = stream.map_err(|cause| ControlError::NotRunning {
-            socket: super::socket(&self.data_dir),
-            cause,
+        let stream = stream.map_err(|cause| {
+            let socket = super::socket(&self.data_dir);
+            match cause.kind() {
+                std::io::ErrorKind::PermissionDenied => ControlError::NotAllowed(socket),
+                _ => ControlError::NotRunning { socket, cause },
+            }
         })?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await

@@ -68,10 +68,10 @@ pub(crate) async fn snapshot(data_dir: &Path, hub: &Hub) -> Result<Snapshot, Sna
     })?;
     let stats = hub.stats();
     let holds = Holds {
-        sessions: stats.sessions,
-        subscriptions: stats.subscriptions,
+        sessions: stats.durable_sessions,
+        subscriptions: stats.durable_subscriptions,
         queued: hub.store_stats().queued,
-        retained: stats.retained,
+        retained: stats.durable_retained,
         delayed: stats.delayed,
         damage: Vec::new(),
     };

@@ -117,7 +117,7 @@ fn told(ready: &Value) -> String {
         file => format!("its configuration takes the place of {}", text(file)),
     };
     format!(
-        "the next start takes it: of {}, headgate {}, {}\n{} sessions, {} messages that wait, {} retained messages, {} users; {configuration}\nput aside: {}",
+        "the next start takes it: of {}, headgate {}, {}\n{} sessions, {} messages that wait, {} retained messages, {} users; {configuration}\nwill be put aside: {}",
         text(&ready["node"]),
         text(&ready["gateway"]),
         date(&ready["made_at"]).unwrap_or_default(),

@@ -47,6 +47,7 @@ use clients::{
 };
 use config::{ConfigCommand, ReloadCommand};
 use diagnostics::DiagnosticsCommand;
+use error::CommandError;
 use explain::{AclCommand, ExplainCommand};
 use headgate_cli::{Outcome, note};
 use import::ImportCommand;
@@ -72,6 +73,14 @@ fn config_for(needed: &[&str], path: Option<&Path>) -> Result<Config, ConfigErro
         note(format!("warning: {warning}"));
     }
     Ok(config)
+}
+
+/// A command that was given no configuration means the gateway of a data folder: that must be there.
+fn there_is_one(config: Option<&Path>, data_dir: &Path) -> Result<(), CommandError> {
+    match config.is_none() && !data_dir.exists() {
+        true => Err(CommandError::NoGateway(data_dir.to_owned())),
+        false => Ok(()),
+    }
 }
 
 /// The commands, as they are typed.

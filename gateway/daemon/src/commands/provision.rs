@@ -1,10 +1,10 @@
 //! `headgate provision`: a signed file that makes a gateway one of a certain plant.
 
-use super::config_for;
 use super::error::CommandError;
 use super::gateway::Gateway;
 use super::restart::{WAIT, begin_anew};
 use super::table::date;
+use super::{config_for, there_is_one};
 use crate::archive::{ArchiveError, Hold};
 use crate::config::{given_or_own, own_file};
 use crate::live::{self, ConfigFile};
@@ -14,7 +14,7 @@ use clap::{Args, Subcommand};
 use headgate_cli::Outcome;
 use hyper::Method;
 use serde_json::{Value, json};
-use std::cmp::Ordering;
+use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -99,6 +99,7 @@ impl ProvisionCommand {
         match self.action {
             Action::Status => {
                 let config = config_for(&NEEDED, gateway.config())?;
+                there_is_one(gateway.config(), &config.data_dir)?;
                 let taken = provisioning::taken(&config.data_dir);
                 let waits = provisioning::waits(&config.data_dir);
                 let taken = json!({ "taken": taken, "waits": waits, "devices": provisioning::machine() });
@@ -150,7 +151,7 @@ impl ProvisionCommand {
                     return Err(CommandError::from(ProvisioningError::Others(machine)).into());
                 }
                 if let Some(newest) = newest {
-                    note_newest(&newest, document.number)?;
+                    note_newest(&newest, document.number, &text)?;
                 }
                 let at = |path: PathBuf| move |cause| CommandError::File { path, cause };
                 let (files, secrets) = (document.network_files(), document.link_files());
@@ -248,9 +249,7 @@ fn take(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<(), Comm
     let config = config_for(&NEEDED, gateway.config())?;
     let data_dir = &config.data_dir;
     let text = read(file)?;
-    if gateway.config().is_none() && !data_dir.exists() {
-        return Err(CommandError::NoGateway(data_dir.clone()));
-    }
+    there_is_one(gateway.config(), data_dir)?;
     fs::create_dir_all(data_dir).map_err(|cause| CommandError::File {
         path: data_dir.clone(),
         cause,
@@ -308,7 +307,7 @@ fn config_file(gateway: &Gateway) -> Result<ConfigFile, CommandError> {
 fn finish(gateway: &Gateway, key: Option<PathBuf>) -> Result<(), CommandError> {
     let config = config_for(&NEEDED, gateway.config())?;
     let data_dir = &config.data_dir;
-    if !provisioning::waits(data_dir) {
+    if !provisioning::is_unfinished(data_dir) {
         gateway.answer(&json!({ "number": null }), |_| "no file waits".to_owned());
         return Ok(());
     }
@@ -383,28 +382,33 @@ fn status(status: &Value) -> String {
     said
 }
 
-/// Refuses an older file than there was, whatever the gateway's user has put in the place of the one it took; notes a newer one.
-fn note_newest(path: &Path, number: u64) -> Result<(), CommandError> {
+/// Refuses an older file than there was, and another one of the same number, whatever the gateway's user has put in the place of the one it took; notes a
+/// newer one, as its number and SHA-256. Earlier versions have noted the number alone.
+fn note_newest(path: &Path, number: u64, text: &str) -> Result<(), CommandError> {
     let at = |cause| CommandError::File {
         path: path.to_owned(),
         cause,
     };
-    let before = match fs::read_to_string(path) {
-        Ok(text) => {
-            let number = text.trim().parse();
-            number.map_err(|_| at(std::io::Error::other("there is no number in it")))?
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
-        Err(error) => return Err(at(error)),
+    let known = match private::read(path, 1_024) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => "0".to_owned(),
+        read => String::from_utf8_lossy(&read.map_err(at)?).into_owned(),
     };
-    match number.cmp(&before) {
-        Ordering::Less => Err(ProvisioningError::NotNewer {
-            number,
-            taken: before,
-        }
-        .into()),
-        Ordering::Equal => Ok(()),
-        Ordering::Greater => private::replace(path, format!("{number}\n").as_bytes()).map_err(at),
+    let mut words = known.split_whitespace();
+    let before: Option<u64> = words.next().and_then(|number| number.parse().ok());
+    let before = before.ok_or_else(|| at(std::io::Error::other("there is no number in it")))?;
+    let digest: String = Sha256::digest(text)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let is_other = number == before && words.next().is_some_and(|known| known != digest);
+    if number < before || is_other {
+        let taken = before;
+        return Err(ProvisioningError::NotNewer { number, taken }.into());
+    }
+    let note = format!("{number} {digest}\n");
+    match note == known {
+        true => Ok(()),
+        false => private::replace(path, note.as_bytes()).map_err(at),
     }
 }
 
@@ -491,9 +495,14 @@ mod tests {
         let above = tempfile::tempdir().unwrap();
         let newest = above.path().join("newest");
         for (number, is_taken) in [(3, true), (3, true), (2, false), (7, true), (3, false), (7, true)] {
-            assert_eq!(note_newest(&newest, number).is_ok(), is_taken, "{number}");
+            let text = format!("file {number}");
+            assert_eq!(note_newest(&newest, number, &text).is_ok(), is_taken, "{number}");
         }
+        assert!(note_newest(&newest, 7, "another file 7").is_err());
+        fs::write(&newest, "7\n").unwrap();
+        note_newest(&newest, 7, "an earlier version has noted no more").unwrap();
+        assert!(note_newest(&newest, 7, "file 7").is_err());
         fs::write(&newest, "xyz").unwrap();
-        assert!(note_newest(&newest, 8).is_err());
+        assert!(note_newest(&newest, 8, "file 8").is_err());
     }
 }

@@ -47,7 +47,7 @@ fn words(why: &str) -> &str {
         "watchdog" => "the system hung: the hardware watchdog reset the machine",
         "overheated" => "the machine was too hot",
         "undervoltage" => "the power was too low",
-        "lost" => "nobody knows: a power cut, or a crash",
+        "lost" => "nobody knows: a power cut, a crash, or it was killed",
         other => other,
     }
 }

@@ -18,9 +18,13 @@ pub(super) fn columns<const N: usize>(head: [&str; N], rows: impl Iterator<Item 
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// The last second of the year 9999.
+const LAST_SECOND: u64 = 253_402_300_799;
+
 /// Seconds since 1970 as a date; `None` where there is no number.
 pub(super) fn date(seconds: &Value) -> Option<String> {
-    let since = Duration::from_secs(seconds.as_u64()?);
+    // What stands in a file may be any number, and dates have four digits of a year.
+    let since = Duration::from_secs(seconds.as_u64()?.min(LAST_SECOND));
     Some(humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string())
 }
 

@@ -1,7 +1,7 @@
 //! `headgate users`: who may connect with a name and a password. A running gateway has taken a change over when the command ends.
 
-use super::config_for;
 use super::error::CommandError;
+use super::{config_for, there_is_one};
 use crate::api::ControlClient;
 use clap::{Args, Subcommand, ValueEnum};
 use headgate_auth::{Access, HashMethod, Users, UsersFormat, missing_folder};
@@ -94,6 +94,7 @@ impl UsersCommand {
                 (serde_json::json!({ "removed": name }), line)
             }
             Action::List => {
+                there_is_one(self.config.as_deref(), &config.data_dir)?;
                 let users = Users::load(&path)?;
                 let names: Vec<&str> = users.names().collect();
                 (serde_json::json!({ "users": names }), names.join("\n"))

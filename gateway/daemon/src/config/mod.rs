@@ -215,11 +215,11 @@ impl ConfigError {
         }
     }
 
-    /// The same of a text that nobody can open: keys say where, and lines do not.
-    pub(crate) fn without_lines(mut self) -> Self {
+    /// The same of a text that nobody can open, under a name of its own: keys say where, and lines do not.
+    pub(crate) fn without_lines(mut self, name: &Path) -> Self {
         if let Self::Faults { faults, warnings } = &mut self {
             for told in faults.iter_mut().chain(warnings) {
-                told.place.forget_line();
+                told.place.forget_line(name);
             }
         }
         self

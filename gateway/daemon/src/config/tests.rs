@@ -189,6 +189,21 @@ fn wrong_topics_of_update_commands_are_refused() {
     }
 }
 
+/// The web UI is looked for where its port may be thought to stand.
+#[test]
+fn where_http_listens_is_told() {
+    let error = load("[[listeners]]\nname = \"web\"\nkind = \"http\"\nbind = \"127.0.0.1:0\"\n").unwrap_err();
+    assert!(
+        error.contains("protocol = \"http\"") && !error.contains("did you mean"),
+        "{error}"
+    );
+    let error = load("[http]\nbind = \"127.0.0.1:0\"\n").unwrap_err();
+    assert!(
+        error.contains("unknown key `bind`") && error.contains("`[[listeners]]`"),
+        "{error}"
+    );
+}
+
 #[test]
 fn a_wrong_mqttsn_gateway_is_refused() {
     for (wrong, told) in [

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where a setting stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,9 +66,9 @@ impl Location {
         }
     }
 
-    pub(super) fn forget_line(&mut self) {
-        if let Self::File { line, column, .. } = self {
-            (*line, *column) = (None, None);
+    pub(super) fn forget_line(&mut self, name: &Path) {
+        if let Self::File { path, line, column } = self {
+            (*path, *line, *column) = (Some(name.to_owned()), None, None);
         }
     }
 }

@@ -28,6 +28,30 @@ const NAMES: [(&str, &str); 9] = [
     ("expected a sequence", "allowed is a list"),
 ];
 
+/// What is looked for where it is not, and where it is.
+const ELSEWHERE: [(&str, &str, &str); 4] = [
+    (
+        "listeners.kind",
+        "unknown variant `http`",
+        "HTTP is `protocol = \"http\"`, over `tcp`, `tls` or `unix`",
+    ),
+    (
+        "listeners.kind",
+        "unknown variant `https`",
+        "HTTP is `protocol = \"http\"`, here with `kind = \"tls\"`",
+    ),
+    (
+        "listeners.kind",
+        "unknown variant `stomp`",
+        "STOMP is `protocol = \"stomp\"`",
+    ),
+    (
+        "http.bind",
+        "unknown field",
+        "HTTP listens where `[[listeners]]` has `protocol = \"http\"`",
+    ),
+];
+
 /// How the parser begins where a value is of no type that is wanted.
 const WRONG_TYPE: [&str; 2] = ["wanted string or table", "invalid type"];
 
@@ -51,7 +75,15 @@ pub(super) fn explain(message: &str, key: &str, written: &str) -> String {
         false => message.to_owned(),
     };
     if !is_missing {
-        return suggest(&message);
+        let meant = ELSEWHERE
+            .iter()
+            .find(|(at, wrong, _)| *at == key && message.starts_with(wrong));
+        return match meant {
+            Some((_, _, place)) => {
+                format!("{}; {place}", message.replacen("unknown field", "unknown key", 1))
+            }
+            None => suggest(&message),
+        };
     }
     let message = message.replacen("missing field", "missing key", 1);
     // They end with the key that tells them apart.

@@ -681,7 +681,8 @@ impl Firmware {
         tracing::warn!(why = why.name(), "the machine is started anew");
         self.0.starts.expect(why);
         let asked = run_program(&self.settings().reboot).await;
-        if asked.is_err() {
+        if let Err(error) = &asked {
+            tracing::error!(%error, why = why.name(), "the machine is not started anew");
             self.0.starts.expect_nothing();
             return asked;
         }
@@ -719,7 +720,9 @@ impl Firmware {
             return Err(FirmwareError::NoReset);
         }
         tracing::warn!("all data is wiped, and the machine is started anew as from the factory");
-        run_program(&words).await
+        run_program(&words)
+            .await
+            .inspect_err(|error| tracing::error!(%error, "no data is wiped"))
     }
 }
 

@@ -1,5 +1,6 @@
 //! RAUC, which writes updates into the slot that does not run: its command line, and what that says. rauc(1), `rauc status --output-format=json`
 
+use crate::programs::until_ended;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -134,27 +135,32 @@ impl Rauc {
     async fn install_now(&self, bundle: &str, mut progress: impl FnMut(u8, &str)) -> Result<(), RaucError> {
         let mut child = self
             .command(&["install", bundle])
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .map_err(|cause| self.not_run(cause))?;
-        let mut lines = VecDeque::new();
-        if let Some(out) = child.stdout.take() {
-            let mut out = BufReader::new(out);
-            while let Some(line) = next_line(&mut out).await {
-                if let Some((percent, words)) = progress_of(&line) {
-                    progress(percent, words);
-                } else if !line.trim().is_empty() {
-                    if lines.len() == KEPT {
-                        lines.pop_front();
-                    }
-                    lines.push_back(line);
-                }
-            }
-        }
-        let ended = child.wait().await.map_err(|cause| self.not_run(cause))?;
+        let (out, error) = (child.stdout.take(), child.stderr.take());
+        let (mut told, mut complaint) = (LastLines::default(), LastLines::default());
+        let ended = {
+            let hears = |line: String| match progress_of(&line) {
+                Some((percent, words)) => progress(percent, words),
+                None => told.push(line),
+            };
+            let reading = async {
+                tokio::join!(
+                    each_line(out, hears),
+                    each_line(error, |line| complaint.push(line))
+                )
+            };
+            let ended = until_ended(&mut child, reading).await;
+            ended.map_err(|cause| self.not_run(cause))?
+        };
         match ended.success() {
             true => Ok(()),
-            false => Err(RaucError::Refused(why(&Vec::from(lines).join("\n")))),
+            false => Err(RaucError::Refused(why(&format!(
+                "{}\n{}",
+                told.text(),
+                complaint.text()
+            )))),
         }
     }
 
@@ -164,15 +170,18 @@ impl Rauc {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|cause| self.not_run(cause))?;
-        let (out, complaint) = (child.stdout.take(), child.stderr.take());
-        let answering = async {
-            let (told, complaint) = tokio::join!(all_of(out), all_of(complaint));
-            Ok((child.wait().await?, told, complaint))
-        };
-        let answered = timeout(ANSWER, answering).await.map_err(|_| RaucError::Late)?;
-        let (ended, told, complaint) = answered.map_err(|cause| self.not_run(cause))?;
+        let (out, complains) = (child.stdout.take(), child.stderr.take());
+        let (mut told, mut complaint) = (Vec::new(), Vec::new());
+        let reading = async { tokio::join!(all_of(out, &mut told), all_of(complains, &mut complaint)) };
+        let answered = timeout(ANSWER, until_ended(&mut child, reading)).await;
+        let ended = answered.map_err(|_| RaucError::Late)?;
+        let ended = ended.map_err(|cause| self.not_run(cause))?;
+        let (told, complaint) = (
+            String::from_utf8_lossy(&told),
+            String::from_utf8_lossy(&complaint),
+        );
         match ended.success() {
-            true => Ok(told),
+            true => Ok(told.into_owned()),
             false => Err(RaucError::Refused(why(&format!("{told}\n{complaint}")))),
         }
     }
@@ -197,12 +206,38 @@ impl Rauc {
 }
 
 /// All that comes, or the beginning of it.
-async fn all_of(from: Option<impl tokio::io::AsyncRead + Unpin>) -> String {
-    let mut bytes = Vec::new();
+async fn all_of(from: Option<impl tokio::io::AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     if let Some(from) = from {
-        let _ = from.take(MOST).read_to_end(&mut bytes).await;
+        let _ = from.take(MOST).read_to_end(kept).await;
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The last lines of what a program says, without empty ones.
+#[derive(Default)]
+struct LastLines(VecDeque<String>);
+
+impl LastLines {
+    fn push(&mut self, line: String) {
+        if line.trim().is_empty() {
+            return;
+        }
+        if self.0.len() == KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back(line);
+    }
+
+    fn text(self) -> String {
+        Vec::from(self.0).concat()
+    }
+}
+
+async fn each_line(from: Option<impl tokio::io::AsyncRead + Unpin>, mut hears: impl FnMut(String)) {
+    let Some(from) = from else { return };
+    let mut from = BufReader::new(from);
+    while let Some(line) = next_line(&mut from).await {
+        hears(line);
+    }
 }
 
 async fn next_line(from: &mut (impl AsyncBufReadExt + Unpin)) -> Option<String> {

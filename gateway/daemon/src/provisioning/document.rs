@@ -19,6 +19,9 @@ use toml::de::{DeArray, DeTable, DeValue, Deserializer, Error};
 /// Entries of any list: passwords are hashed at the start, which takes tens of milliseconds each.
 const MOST: usize = 200;
 
+/// Numbers are dates and times at most, such as 20261130235959; beyond this one it was probably a slip of the finger.
+const MOST_NUMBER: u64 = 1_000_000_000_000_000_000;
+
 /// The content of the file, in TOML.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -204,6 +207,12 @@ impl Document {
     /// What is probably not as it was meant.
     pub(crate) fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
+        if self.number > MOST_NUMBER {
+            doubts.push(format!(
+                "number: {} leaves few for later files, which need higher ones",
+                self.number
+            ));
+        }
         for device in self.devices.iter().map(|device| plain(device)) {
             let parts: Vec<&str> = device.split(':').collect();
             let is_hexadecimal = |part: &&str| part.len() <= 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
@@ -285,6 +294,9 @@ impl Document {
 
 /// A value of another type may be a password in the wrong place: it is not told, what was expected is.
 fn without_value(message: &str) -> &str {
+    if message.starts_with("invalid float") || message.starts_with("invalid integer") {
+        return "this is no number, and a text stands in quotation marks";
+    }
     let has_value = [
         "invalid type",
         "invalid value",
@@ -298,7 +310,7 @@ fn without_value(message: &str) -> &str {
         .rfind("expected ")
         .map_or("this cannot be", |at| &message[at..]);
     match expected {
-        "expected u64" => "expected a number without a sign",
+        "expected u64" => "expected a number without a sign or quotation marks",
         "expected u32" => "expected a number of 0 to 4294967295",
         "expected a sequence" => "expected a list",
         _ if expected.starts_with("expected struct") => "expected a table",

@@ -6,6 +6,7 @@
 
 mod document;
 mod network;
+mod originals;
 mod signed;
 mod text;
 
@@ -22,7 +23,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 pub(crate) use signed::{Keys, SignedError, read, sign};
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -30,6 +31,8 @@ use std::time::Instant;
 const WAITS: &str = "provisioning.toml";
 /// What could not be done.
 const REFUSED: &str = "provisioning.refused";
+/// What the configuration would be is called.
+const MERGED: &str = "the configuration with the provisioning file";
 /// What its first line begins with.
 const WHY: &str = "# refused: ";
 /// What was done last.
@@ -38,9 +41,6 @@ const TAKEN: &str = "provisioning.json";
 const KEPT: &str = "provisioning.taken";
 /// Certificates and keys of the file.
 const FOLDER: &str = "provisioned";
-
-/// Bytes of a certificate or key that was there before.
-const LONGEST_BEFORE: u64 = 16 << 20;
 
 /// The alarm that stands while one waits.
 pub(crate) const WAITS_ALARM: &str = "provisioning_waits";
@@ -114,6 +114,32 @@ pub(crate) enum ProvisioningError {
     },
 }
 
+impl ProvisioningError {
+    /// Whether it is the disk's or the system's trouble, and the file may be done at a later start.
+    fn may_pass(&self) -> bool {
+        let mut next: Option<&dyn std::error::Error> = Some(self);
+        while let Some(error) = next {
+            let number = error
+                .downcast_ref::<io::Error>()
+                .and_then(io::Error::raw_os_error);
+            if let Some(number) = number {
+                return [
+                    libc::ENOSPC,
+                    libc::EDQUOT,
+                    libc::EIO,
+                    libc::EROFS,
+                    libc::EMFILE,
+                    libc::ENFILE,
+                    libc::ENOMEM,
+                ]
+                .contains(&number);
+            }
+            next = error.source();
+        }
+        false
+    }
+}
+
 fn at(path: &Path) -> impl FnOnce(io::Error) -> ProvisioningError {
     let path = path.to_owned();
     move |cause| ProvisioningError::File { path, cause }
@@ -134,6 +160,11 @@ pub(crate) struct Taken {
 /// The last file that was taken.
 pub(crate) fn taken(data_dir: &Path) -> Option<Taken> {
     private::read_json(&data_dir.join(TAKEN), 4_096)
+}
+
+/// Whether a start of the gateway has something to do: one waits, or was taken away while it was done.
+pub(crate) fn is_unfinished(data_dir: &Path) -> bool {
+    waits(data_dir) || originals::are_kept(data_dir)
 }
 
 /// Whether one waits for the next start of the gateway.
@@ -285,21 +316,6 @@ fn make_own_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// A file, and what stood there, if there was one.
-type Before = (PathBuf, Option<Vec<u8>>);
-
-fn put_back(before: &[Before]) {
-    for (path, bytes) in before.iter().rev() {
-        let put = match bytes {
-            Some(bytes) => private::replace(path, bytes),
-            None => private::remove(path),
-        };
-        if let Err(error) = put {
-            tracing::error!(path = %path.display(), %error, "the file of before is not put back");
-        }
-    }
-}
-
 /// Checks a file, and has it wait for the next start of the gateway, which does what it says. Its number.
 pub(crate) fn accept(
     text: String,
@@ -351,13 +367,12 @@ impl Accepted {
         check_settings(name, &text)?;
         check_people(name, &text, &document)?;
         let accepted = Self { text, document };
-        let merged = Path::new("the configuration with it");
         let merged = Config::of_text(
-            Some(merged),
+            Some(Path::new(MERGED)),
             accepted.configuration(file)?,
             environment_variables(),
         )
-        .map_err(ConfigError::without_lines)?;
+        .map_err(|error| error.without_lines(Path::new(MERGED)))?;
         check_new_key(&accepted.document, &accepted.text, &merged, data_dir)?;
         Ok(accepted)
     }
@@ -376,10 +391,10 @@ impl Accepted {
     fn carry_out(&self, data_dir: &Path, file: &ConfigFile) -> Result<Taken, ProvisioningError> {
         let document = &self.document;
         let text = self.configuration(file)?;
-        let before = self.write_files(data_dir)?;
+        self.write_files(data_dir)?;
         let started = Config::read_to_start(Some(file.path()), text.clone(), environment_variables());
-        let started = started.inspect_err(|_| put_back(&before));
-        let started = started.map_err(ConfigError::without_lines)?;
+        let started = started.map_err(|error| error.without_lines(Path::new(MERGED)))?;
+        self.check_key_in_place(data_dir, &started.config)?;
         let users_file = Access::users_file(&started.config.auth, data_dir);
         if !document.users.is_empty() {
             Users::change(&users_file, |users| {
@@ -391,6 +406,8 @@ impl Accepted {
         if !document.configuration.is_empty() {
             file.write(&text).map_err(at(file.path()))?;
         }
+        // The gateway starts with the new ones from now on.
+        originals::forget(data_dir).map_err(at(data_dir))?;
         let kept = data_dir.join(KEPT);
         private::replace(&kept, self.text.as_bytes()).map_err(at(&kept))?;
         let done = Taken {
@@ -402,25 +419,39 @@ impl Accepted {
         Ok(done)
     }
 
-    /// Puts certificates and keys into their places; what was there before, to be put back.
-    fn write_files(&self, data_dir: &Path) -> Result<Vec<Before>, ProvisioningError> {
-        let folder = data_dir.join(FOLDER);
-        let mut before = Vec::new();
-        if !self.document.files.is_empty() {
-            make_own_folder(&folder).map_err(at(&folder))?;
+    /// Puts certificates and keys into their places. Those of before are kept.
+    fn write_files(&self, data_dir: &Path) -> Result<(), ProvisioningError> {
+        let files = &self.document.files;
+        if files.is_empty() {
+            return Ok(());
         }
-        for new in &self.document.files {
+        let folder = data_dir.join(FOLDER);
+        make_own_folder(&folder).map_err(at(&folder))?;
+        originals::keep(data_dir, files.iter().map(|new| &*new.name.0)).map_err(at(data_dir))?;
+        for new in files {
             let path = folder.join(&new.name.0);
-            let mut bytes = Vec::new();
-            let read =
-                private::open(&path).and_then(|file| file.take(LONGEST_BEFORE).read_to_end(&mut bytes));
-            before.push((path.clone(), read.ok().map(|_| bytes)));
-            if let Err(error) = private::replace(&path, new.text.as_bytes()) {
-                put_back(&before);
-                return Err(at(&path)(error));
+            // What an interrupted start has written is not written again: that needs no space.
+            let longest = new.text.len() as u64;
+            let is_there = private::read(&path, longest).is_ok_and(|bytes| bytes == new.text.as_bytes());
+            if !is_there {
+                private::replace(&path, new.text.as_bytes()).map_err(at(&path))?;
             }
         }
-        Ok(before)
+        Ok(())
+    }
+
+    /// [`check_new_key`] once more, where the key's file is in its place: its path may be spelled in many ways.
+    fn check_key_in_place(&self, data_dir: &Path, config: &Config) -> Result<(), ProvisioningError> {
+        let path = &config.firmware.provisioning_key;
+        let own = data_dir.join(FOLDER).canonicalize().ok();
+        let name = path.canonicalize().ok();
+        let name = name.as_deref().zip(own.as_deref());
+        let name = name.and_then(|(path, own)| path.strip_prefix(own).ok());
+        let is_own = name.is_some_and(|name| self.document.file(name).is_some());
+        match is_own || self.document.provisioning_key().is_some() {
+            true => believes(Keys::load(path), &self.text),
+            false => Ok(()),
+        }
     }
 
     fn add_administrators(
@@ -456,7 +487,11 @@ pub(crate) fn finish_waiting(
     let _turn = TURN.lock();
     let path = data_dir.join(WAITS);
     let read = match read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Somebody has taken it away in the middle.
+            put_back(data_dir);
+            return None;
+        }
         Ok(read) => read,
         // It may be readable the next time.
         Err(error) => return Some(Err(at(&path)(error))),
@@ -466,6 +501,12 @@ pub(crate) fn finish_waiting(
         Err(error) => (String::new(), Err(error.into())),
     };
     let done = accepted.and_then(|accepted| accepted.carry_out(data_dir, file));
+    if let Err(error) = &done {
+        put_back(data_dir);
+        if error.may_pass() {
+            return Some(done);
+        }
+    }
     let refused = data_dir.join(REFUSED);
     let noted = match &done {
         Ok(_) => private::remove(&refused),
@@ -475,9 +516,17 @@ pub(crate) fn finish_waiting(
     Some(done.and_then(|done| gone.map(|()| done).map_err(at(&path))))
 }
 
+fn put_back(data_dir: &Path) {
+    if let Err(error) = originals::put_back(data_dir) {
+        let folder = data_dir.join(FOLDER);
+        tracing::error!(folder = %folder.display(), %error, "certificates and keys of before are not put back");
+    }
+}
+
 /// Why the last file could not be done, if it could not.
 pub(crate) fn refused(data_dir: &Path) -> Option<String> {
-    let text = fs::read_to_string(data_dir.join(REFUSED)).ok()?;
+    let text = private::read(&data_dir.join(REFUSED), private::LONGEST).ok()?;
+    let text = String::from_utf8_lossy(&text);
     let why = text.lines().next()?.strip_prefix(WHY)?;
     Some(why.to_owned())
 }
@@ -644,6 +693,95 @@ mod tests {
             gateway.accepted(&nowhere),
             Err(ProvisioningError::NewKey(_))
         ));
+    }
+
+    /// However the path of the key in use is spelled.
+    #[test]
+    fn a_file_that_replaces_the_key_in_use_is_signed_by_the_new_one() {
+        let gateway = Gateway::new();
+        let (_, other) = signed::tests::files(gateway.0.path(), 0, &[1]);
+        let other = fs::read_to_string(other).unwrap();
+        fs::create_dir(gateway.path(FOLDER)).unwrap();
+        std::os::unix::fs::symlink(gateway.0.path(), gateway.path("itself")).unwrap();
+        let own = fs::read_to_string(gateway.path("headgate.toml")).unwrap();
+        for spelled in [
+            "itself/provisioned/signer.pem",
+            "provisioned/../provisioned/signer.pem",
+        ] {
+            let (_, in_use) = signed::tests::files(gateway.0.path(), 0, &[0]);
+            let in_use = fs::read(in_use).unwrap();
+            fs::write(gateway.path("provisioned/signer.pem"), &in_use).unwrap();
+            let key = gateway.path(spelled);
+            let firmware = format!("[firmware]\nprovisioning_key = \"{}\"\n", key.display());
+            fs::write(gateway.path("headgate.toml"), format!("{own}{firmware}")).unwrap();
+            let file = format!("number = 1\n[[files]]\nname = \"signer.pem\"\ntext = '''{other}'''\n");
+            gateway.waits_for(&file);
+            let refused = gateway.finish().unwrap();
+            assert!(
+                matches!(refused, Err(ProvisioningError::NewKey(_))),
+                "{refused:?}"
+            );
+            assert_eq!(fs::read(gateway.path("provisioned/signer.pem")).unwrap(), in_use);
+        }
+    }
+
+    /// A start that is refused the file has the certificates of before, wherever it was interrupted.
+    #[test]
+    fn a_power_cut_leaves_the_way_back() {
+        let gateway = Gateway::new();
+        let place = |name: &str| gateway.path(FOLDER).join(name);
+        let stands = |name: &str| fs::read_to_string(place(name)).ok();
+        fs::create_dir(gateway.path(FOLDER)).unwrap();
+        let file = "number = 1\n[[configuration.listeners]]\nname = \"tls\"\nbind = \"127.0.0.1:0\"\nkind = \"tls\"\n\
+            tls = { certificate = \"/nowhere.pem\", key = \"/nowhere.key\" }\n\
+            [[files]]\nname = \"a.pem\"\ntext = \"new\"\n[[files]]\nname = \"b.pem\"\ntext = \"new\"\n[[files]]\nname = \"c.pem\"\ntext = \"new\"\n";
+        let cuts: [&dyn Fn(); 6] = [
+            &|| {},
+            // Within the making of the folder.
+            &|| fs::create_dir(gateway.path("provisioned.before.new")).unwrap(),
+            // Within the replacing.
+            &|| {
+                originals::keep(gateway.0.path(), ["a.pem", "b.pem", "c.pem"].into_iter()).unwrap();
+                private::replace(&place("a.pem"), b"new").unwrap();
+                fs::write(place("b.pem.new"), "n").unwrap();
+            },
+            // Behind it, and within the putting back.
+            &|| {
+                originals::keep(gateway.0.path(), ["a.pem", "b.pem", "c.pem"].into_iter()).unwrap();
+                private::replace(&place("b.pem"), b"new").unwrap();
+                private::replace(&place("c.pem"), b"new").unwrap();
+                fs::hard_link(gateway.path("provisioned.before/b.pem"), place("b.pem.new")).unwrap();
+            },
+            // Within the end of that.
+            &|| {
+                originals::keep(gateway.0.path(), ["a.pem", "b.pem", "c.pem"].into_iter()).unwrap();
+                let kept = gateway.path("provisioned.before");
+                fs::rename(kept, gateway.path("provisioned.before.new")).unwrap();
+                fs::remove_file(gateway.path("provisioned.before.new/a.pem")).unwrap();
+            },
+            // Within, and somebody has taken the file away since.
+            &|| {
+                originals::keep(gateway.0.path(), ["a.pem", "b.pem", "c.pem"].into_iter()).unwrap();
+                private::replace(&place("a.pem"), b"new").unwrap();
+                private::replace(&place("c.pem"), b"new").unwrap();
+                fs::remove_file(gateway.path(WAITS)).unwrap();
+            },
+        ];
+        for cut in cuts {
+            fs::write(place("a.pem"), "of before").unwrap();
+            fs::write(place("b.pem"), "of before").unwrap();
+            gateway.waits_for(file);
+            cut();
+            let done = gateway.finish();
+            assert!(done.is_none_or(|done| done.is_err()));
+            let before = Some("of before".to_owned());
+            assert_eq!(
+                (stands("a.pem"), stands("b.pem"), stands("c.pem")),
+                (before.clone(), before, None)
+            );
+            assert_eq!(fs::read_dir(gateway.path(FOLDER)).unwrap().count(), 2);
+            assert!(!is_unfinished(gateway.0.path()));
+        }
     }
 
     #[test]

@@ -120,6 +120,28 @@ text!(
         parsed == Some(true)
     }
 );
+impl Subnet {
+    /// Whether an address is of this network. All of `fe80::/10` is on every link.
+    fn holds(&self, address: IpAddr) -> bool {
+        let parsed = self.0.split_once('/');
+        let parsed =
+            parsed.and_then(|(own, bits)| Some((IpAddr::from_str(own).ok()?, bits.parse::<u32>().ok()?)));
+        let shifted = |bits: u32, most: u32| most.saturating_sub(bits);
+        match (parsed, address) {
+            (Some((IpAddr::V4(own), bits)), IpAddr::V4(address)) => {
+                let differs = (own.to_bits() ^ address.to_bits()).checked_shr(shifted(bits, 32));
+                differs.unwrap_or(0) == 0
+            }
+            (_, IpAddr::V6(address)) if address.is_unicast_link_local() => true,
+            (Some((IpAddr::V6(own), bits)), IpAddr::V6(address)) => {
+                let differs = (own.to_bits() ^ address.to_bits()).checked_shr(shifted(bits, 128));
+                differs.unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
 text!(
     Ssid,
     "the name of a Wi-Fi network: 1 to 32 bytes, without control characters",
@@ -301,6 +323,12 @@ impl Network {
         let mut doubts = Vec::new();
         if self.metric.is_some_and(|metric| metric < LEAST_METRIC) {
             doubts.push(format!("network: `{name}` has a metric below {LEAST_METRIC}: it stays the way out of the machine, whatever the gateway chooses among `wans`"));
+        }
+        if let Some(gateway) = self.gateway
+            && !self.addresses.is_empty()
+            && !self.addresses.iter().any(|subnet| subnet.holds(gateway))
+        {
+            doubts.push(format!("network: `{name}` has a `gateway` outside the networks of its `addresses`: it cannot be reached"));
         }
         match &self.medium {
             Medium::Wire if name.starts_with("wl") => {
@@ -742,12 +770,30 @@ mod tests {
             ),
             (WLAN.to_owned(), "joins no network"),
             (
+                "interface = \"eth0\"\naddresses = [\"192.0.2.7/24\"]\ngateway = \"198.51.100.1\"".to_owned(),
+                "cannot be reached",
+            ),
+            (
+                "interface = \"eth0\"\naddresses = [\"2001:db8::7/64\"]\ngateway = \"2001:db8:0:1::1\""
+                    .to_owned(),
+                "cannot be reached",
+            ),
+            (
                 "interface = \"eth0\"\nmetric = 1".to_owned(),
                 "whatever the gateway chooses",
             ),
         ] {
             let doubts = document(&lines).doubts();
             assert!(doubts.len() == 1 && doubts[0].contains(why), "{doubts:?}");
+        }
+        for lines in [
+            "addresses = [\"192.0.2.7/24\"]\ngateway = \"192.0.2.254\"",
+            "addresses = [\"192.0.2.7/0\"]\ngateway = \"198.51.100.1\"",
+            "addresses = [\"2001:db8::7/64\", \"192.0.2.7/24\"]\ngateway = \"fe80::1\"",
+            "gateway = \"198.51.100.1\"",
+        ] {
+            let doubts = document(&format!("interface = \"eth0\"\n{lines}")).doubts();
+            assert!(doubts.is_empty(), "{doubts:?}");
         }
     }
 

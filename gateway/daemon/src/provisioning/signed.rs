@@ -49,6 +49,8 @@ pub(crate) enum SignedError {
     },
 }
 
+const NO_KEY: &str = "there is no such file: wanted is the public key of who signs, there or where `firmware.provisioning_key` says";
+
 fn key_error(path: &Path, why: impl ToString) -> SignedError {
     SignedError::Key {
         path: path.to_owned(),
@@ -66,7 +68,10 @@ impl Keys {
         use io::Read as _;
         let mut pem = Vec::new();
         let read = private::open(path).and_then(|file| file.take(LONGEST as u64).read_to_end(&mut pem));
-        read.map_err(|error| key_error(path, error))?;
+        read.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => key_error(path, NO_KEY),
+            _ => key_error(path, error),
+        })?;
         Self::of_pem(path, &pem)
     }
 

@@ -1,0 +1,110 @@
+//! What stood where a provisioning file puts certificates and keys, until it is certain that a gateway starts with the new ones.
+//!
+//! Always true: while the folder is there it holds all of them, whatever was replaced or put back meanwhile. So a power cut at any step leaves the way back, and
+//! so does a full disk: they are further names of the same files, and need no space.
+
+use super::FOLDER;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Where they are, in the data folder.
+const KEPT: &str = "provisioned.before";
+/// It is made and removed under this name.
+const UNDER_WORK: &str = "provisioned.before.new";
+/// Behind the name of what was not there. No file of a provisioning file ends so.
+const NONE: &str = ".new";
+
+/// Whether some are kept.
+pub(super) fn are_kept(data_dir: &Path) -> bool {
+    // A link would lead elsewhere.
+    fs::symlink_metadata(data_dir.join(KEPT)).is_ok_and(|kept| kept.is_dir())
+}
+
+/// Keeps the files of these names, before they are replaced. Those that are kept already are the ones of before.
+pub(super) fn keep<'n>(data_dir: &Path, names: impl Iterator<Item = &'n str>) -> io::Result<()> {
+    if are_kept(data_dir) {
+        return Ok(());
+    }
+    let (folder, new) = (data_dir.join(FOLDER), data_dir.join(UNDER_WORK));
+    remove_folder(&new)?;
+    fs::create_dir(&new)?;
+    for name in names {
+        match link_or_copy(&folder.join(name), &new.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                File::create_new(new.join(format!("{name}{NONE}")))?;
+            }
+            kept => kept?,
+        }
+    }
+    sync(&new)?;
+    fs::rename(&new, data_dir.join(KEPT))?;
+    sync(data_dir)
+}
+
+/// Puts them back, if there are any, and keeps them no longer.
+pub(super) fn put_back(data_dir: &Path) -> io::Result<()> {
+    if !are_kept(data_dir) {
+        return Ok(());
+    }
+    let (kept, folder) = (data_dir.join(KEPT), data_dir.join(FOLDER));
+    for entry in fs::read_dir(&kept)? {
+        let name = entry?.file_name();
+        let was_there = name.to_str().and_then(|name| name.strip_suffix(NONE));
+        if let Some(new) = was_there {
+            remove_file(&folder.join(new))?;
+            continue;
+        }
+        let (mut beside, place) = (name.clone(), folder.join(&name));
+        beside.push(NONE);
+        let beside = folder.join(beside);
+        remove_file(&beside)?;
+        link_or_copy(&kept.join(&name), &beside)?;
+        fs::rename(&beside, &place)?;
+        // It may have been the same file still, of which both names stay then.
+        remove_file(&beside)?;
+    }
+    sync(&folder)?;
+    forget(data_dir)
+}
+
+/// Keeps them no longer: what is there now stays.
+pub(super) fn forget(data_dir: &Path) -> io::Result<()> {
+    if !are_kept(data_dir) {
+        return Ok(());
+    }
+    let gone = data_dir.join(UNDER_WORK);
+    remove_folder(&gone)?;
+    fs::rename(data_dir.join(KEPT), &gone)?;
+    sync(data_dir)?;
+    remove_folder(&gone)
+}
+
+/// Some file systems have no second names.
+fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound && from.is_file() => {
+            fs::copy(from, to)?;
+            File::open(to)?.sync_all()
+        }
+        linked => linked,
+    }
+}
+
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn remove_folder(path: &PathBuf) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
