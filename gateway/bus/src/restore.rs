@@ -128,8 +128,7 @@ impl Bus {
             if subscription.exclusive {
                 self.index.hold_exclusively(&subscription.filter, slot);
             }
-            let held = &mut self.sessions[slot].subscriptions;
-            held.insert(subscription, &mut self.gauges);
+            self.sessions[slot].hold(subscription, &mut self.gauges);
         }
         self.set_timers(slot);
     }

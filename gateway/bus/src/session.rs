@@ -16,7 +16,7 @@ use crate::subscriptions::Subscriptions;
 use headgate_model::bus::{NEVER, Presence};
 use headgate_model::store::{SessionRecord, StoredWill};
 use headgate_model::{
-    ClientId, CloseReason, EndpointId, Instant, Qos, QueueRules, SessionId, WallTime, Will,
+    ClientId, CloseReason, EndpointId, Instant, Qos, QueueRules, SessionId, Subscription, WallTime, Will,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,6 +111,15 @@ impl Session {
             gauges.durable += 1;
             gauges.durable_subscriptions += self.subscriptions.len();
             self.durable = true;
+        }
+    }
+
+    /// Adds a subscription, or puts it in the place of the one with its name.
+    pub(crate) fn hold(&mut self, subscription: Subscription, gauges: &mut Gauges) {
+        let held = self.subscriptions.len();
+        self.subscriptions.insert(subscription, gauges);
+        if self.durable {
+            gauges.durable_subscriptions += self.subscriptions.len() - held;
         }
     }
 

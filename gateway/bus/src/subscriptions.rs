@@ -145,11 +145,7 @@ impl Bus {
         }
         let session = &mut self.sessions[slot];
         session.narrowed |= session.presence.rules.narrow(&subscription.filter);
-        let held = session.subscriptions.len();
-        session.subscriptions.insert(subscription, &mut self.gauges);
-        if session.is_durable() {
-            self.gauges.durable_subscriptions += session.subscriptions.len() - held;
-        }
+        session.hold(subscription, &mut self.gauges);
         Ok(options.qos)
     }
 
