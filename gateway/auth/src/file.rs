@@ -77,21 +77,26 @@ fn replace_as(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<
         _ => {}
     }
     let mut options = OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(&new)?;
+    let file = options.write(true).create_new(true).mode(0o600).open(&new)?;
+    let written = write(file, folder_of(path), bytes, like);
+    // Half a file would take the space that others need.
+    let placed = written.and_then(|()| fs::rename(&new, path));
+    placed.inspect_err(|_| drop(fs::remove_file(&new)))?;
+    File::open(folder_of(path))?.sync_all()
+}
+
+fn write(mut file: File, folder: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<()> {
     if let Some(known) = like {
         // Who is not its owner cannot give it away: then it is ours.
         let _ = std::os::unix::fs::fchown(&file, Some(known.uid()), Some(known.gid()));
         file.set_permissions(known.permissions())?;
     } else if file.metadata()?.uid() == 0 {
-        // Made by root, for whoever has the folder.
-        let folder = fs::metadata(folder_of(path))?;
-        std::os::unix::fs::fchown(&file, Some(folder.uid()), Some(folder.gid()))?;
+        // Made by root, for whoever has the folder. A root of a container may not be able to.
+        let folder = fs::metadata(folder)?;
+        let _ = std::os::unix::fs::fchown(&file, Some(folder.uid()), Some(folder.gid()));
     }
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    // Half a file would take the space that others need.
-    let placed = written.and_then(|()| fs::rename(&new, path));
-    placed.inspect_err(|_| drop(fs::remove_file(&new)))?;
-    File::open(folder_of(path))?.sync_all()
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 #[cfg(test)]

@@ -101,6 +101,7 @@ pub enum UsersError {
         /// The file.
         path: PathBuf,
         /// What the system said.
+        #[source]
         cause: std::io::Error,
     },
     /// Somebody else could name users.

@@ -183,6 +183,8 @@ pub(crate) fn place(data_dir: &Path) -> Result<Option<PathBuf>, ArchiveError> {
 
 /// Goes on with a restore whose data are complete.
 fn finish(data_dir: &Path) -> Result<Option<PathBuf>, ArchiveError> {
+    // Certificates in the middle of a provisioning file are neither the ones of before nor the backup's.
+    crate::provisioning::put_back(data_dir);
     let (restored, arriving) = (data_dir.join(RESTORED), data_dir.join(ARRIVING));
     if restored.exists() {
         if has_data(data_dir) {

@@ -77,7 +77,9 @@ pub(crate) enum CommandError {
         why: &'static str,
     },
     /// It is for the gateway's user.
-    #[error("the data folder belongs to user {owner}: run this as that user")]
+    #[error(
+        "the data folder belongs to user {owner}: run this as that user (`setpriv --reuid {owner} --clear-groups headgate …`), or ask the gateway while it runs"
+    )]
     NotAsRoot {
         /// Its number.
         owner: u32,

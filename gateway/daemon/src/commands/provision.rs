@@ -274,13 +274,13 @@ fn take(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<(), Comm
         }
         Err(error) => return Err(error.into()),
     };
+    not_for_others(data_dir)?;
     let config_file = config_file(gateway)?;
     let key = key.unwrap_or_else(|| config.firmware.provisioning_key.clone());
     // One that a start was kept from.
     provisioning::finish_waiting(data_dir, &key, &config_file);
     provisioning::accept(text, &keys(&key)?, data_dir, &config_file)?;
     let done = provisioning::finish_waiting(data_dir, &key, &config_file);
-    private::give_to_owner(data_dir)?;
     let Some(taken) = done.transpose()? else {
         return Ok(());
     };
@@ -304,6 +304,15 @@ fn config_file(gateway: &Gateway) -> Result<ConfigFile, CommandError> {
     Ok(file)
 }
 
+/// What is written where in a data folder is said by whoever has it: root would follow links of theirs, and leave what they cannot read.
+fn not_for_others(data_dir: &Path) -> Result<(), CommandError> {
+    let owner = fs::metadata(data_dir).map_or(0, |metadata| metadata.uid());
+    match rustix::process::geteuid().is_root() && owner != 0 {
+        true => Err(CommandError::NotAsRoot { owner }),
+        false => Ok(()),
+    }
+}
+
 fn finish(gateway: &Gateway, key: Option<PathBuf>) -> Result<(), CommandError> {
     let config = config_for(&NEEDED, gateway.config())?;
     let data_dir = &config.data_dir;
@@ -311,11 +320,7 @@ fn finish(gateway: &Gateway, key: Option<PathBuf>) -> Result<(), CommandError> {
         gateway.answer(&json!({ "number": null }), |_| "no file waits".to_owned());
         return Ok(());
     }
-    // What is written where is said by the gateway's user.
-    let owner = fs::metadata(data_dir).map_or(0, |metadata| metadata.uid());
-    if rustix::process::geteuid().is_root() && owner != 0 {
-        return Err(CommandError::NotAsRoot { owner });
-    }
+    not_for_others(data_dir)?;
     let _hold = Hold::for_command(data_dir)?;
     let key = key.unwrap_or_else(|| config.firmware.provisioning_key.clone());
     let done = provisioning::finish_waiting(data_dir, &key, &config_file(gateway)?);
@@ -395,7 +400,11 @@ fn note_newest(path: &Path, number: u64, text: &str) -> Result<(), CommandError>
     };
     let mut words = known.split_whitespace();
     let before: Option<u64> = words.next().and_then(|number| number.parse().ok());
-    let before = before.ok_or_else(|| at(std::io::Error::other("there is no number in it")))?;
+    let before = before.ok_or_else(|| {
+        at(std::io::Error::other(
+            "there is no number in it; without the file any number is new",
+        ))
+    })?;
     let digest: String = Sha256::digest(text)
         .iter()
         .map(|byte| format!("{byte:02x}"))

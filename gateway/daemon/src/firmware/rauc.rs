@@ -250,7 +250,8 @@ async fn next_line(from: &mut (impl AsyncBufReadExt + Unpin)) -> Option<String> 
 /// ` 40% Determining slot states`
 fn progress_of(line: &str) -> Option<(u8, &str)> {
     let (percent, words) = line.trim().split_once("% ")?;
-    Some((percent.parse().ok()?, words))
+    let percent = percent.parse().ok().filter(|percent| *percent <= 100)?;
+    Some((percent, words))
 }
 
 /// The line that says why, of all that was said.

@@ -164,7 +164,7 @@ pub(crate) fn taken(data_dir: &Path) -> Option<Taken> {
 
 /// Whether a start of the gateway has something to do: one waits, or was taken away while it was done.
 pub(crate) fn is_unfinished(data_dir: &Path) -> bool {
-    waits(data_dir) || originals::are_kept(data_dir)
+    waits(data_dir) || originals::are_left(data_dir)
 }
 
 /// Whether one waits for the next start of the gateway.
@@ -395,6 +395,7 @@ impl Accepted {
         let started = Config::read_to_start(Some(file.path()), text.clone(), environment_variables());
         let started = started.map_err(|error| error.without_lines(Path::new(MERGED)))?;
         self.check_key_in_place(data_dir, &started.config)?;
+        let admin = Admin::load(data_dir, started.config.http.session_idle)?;
         let users_file = Access::users_file(&started.config.auth, data_dir);
         if !document.users.is_empty() {
             Users::change(&users_file, |users| {
@@ -402,7 +403,7 @@ impl Accepted {
                 each.try_for_each(|user| users.set(&user.name, &user.password).map(drop))
             })?;
         }
-        self.add_administrators(data_dir, started.config.http.session_idle)?;
+        self.add_administrators(&admin)?;
         if !document.configuration.is_empty() {
             file.write(&text).map_err(at(file.path()))?;
         }
@@ -427,7 +428,7 @@ impl Accepted {
         }
         let folder = data_dir.join(FOLDER);
         make_own_folder(&folder).map_err(at(&folder))?;
-        originals::keep(data_dir, files.iter().map(|new| &*new.name.0)).map_err(at(data_dir))?;
+        originals::keep(data_dir, &self.text, files.iter().map(|new| &*new.name.0)).map_err(at(data_dir))?;
         for new in files {
             let path = folder.join(&new.name.0);
             // What an interrupted start has written is not written again: that needs no space.
@@ -454,15 +455,7 @@ impl Accepted {
         }
     }
 
-    fn add_administrators(
-        &self,
-        data_dir: &Path,
-        idle: std::time::Duration,
-    ) -> Result<(), ProvisioningError> {
-        if self.document.administrators.is_empty() {
-            return Ok(());
-        }
-        let admin = Admin::load(data_dir, idle)?;
+    fn add_administrators(&self, admin: &Admin) -> Result<(), ProvisioningError> {
         for new in &self.document.administrators {
             let now = Moment {
                 steady: Instant::now(),
@@ -494,7 +487,10 @@ pub(crate) fn finish_waiting(
         }
         Ok(read) => read,
         // It may be readable the next time.
-        Err(error) => return Some(Err(at(&path)(error))),
+        Err(error) => {
+            put_back(data_dir);
+            return Some(Err(at(&path)(error)));
+        }
     };
     let (text, accepted) = match read {
         Ok(text) => (text.clone(), Accepted::of_signed(text, key)),
@@ -516,7 +512,8 @@ pub(crate) fn finish_waiting(
     Some(done.and_then(|done| gone.map(|()| done).map_err(at(&path))))
 }
 
-fn put_back(data_dir: &Path) {
+/// Certificates and keys are those of before the file that is not done to its end, if there is one.
+pub(crate) fn put_back(data_dir: &Path) {
     if let Err(error) = originals::put_back(data_dir) {
         let folder = data_dir.join(FOLDER);
         tracing::error!(folder = %folder.display(), %error, "certificates and keys of before are not put back");
@@ -735,39 +732,59 @@ mod tests {
         let file = "number = 1\n[[configuration.listeners]]\nname = \"tls\"\nbind = \"127.0.0.1:0\"\nkind = \"tls\"\n\
             tls = { certificate = \"/nowhere.pem\", key = \"/nowhere.key\" }\n\
             [[files]]\nname = \"a.pem\"\ntext = \"new\"\n[[files]]\nname = \"b.pem\"\ntext = \"new\"\n[[files]]\nname = \"c.pem\"\ntext = \"new\"\n";
-        let cuts: [&dyn Fn(); 6] = [
+        let names = || ["a.pem", "b.pem", "c.pem"].into_iter();
+        let keep = || {
+            let text = fs::read_to_string(gateway.path(WAITS)).unwrap();
+            originals::keep(gateway.0.path(), &text, names())
+        };
+        let cuts: [&dyn Fn(); 9] = [
             &|| {},
             // Within the making of the folder.
             &|| fs::create_dir(gateway.path("provisioned.before.new")).unwrap(),
             // Within the replacing.
             &|| {
-                originals::keep(gateway.0.path(), ["a.pem", "b.pem", "c.pem"].into_iter()).unwrap();
+                keep().unwrap();
                 private::replace(&place("a.pem"), b"new").unwrap();
                 fs::write(place("b.pem.new"), "n").unwrap();
             },
             // Behind it, and within the putting back.
             &|| {
-                originals::keep(gateway.0.path(), ["a.pem", "b.pem", "c.pem"].into_iter()).unwrap();
+                keep().unwrap();
                 private::replace(&place("b.pem"), b"new").unwrap();
                 private::replace(&place("c.pem"), b"new").unwrap();
                 fs::hard_link(gateway.path("provisioned.before/b.pem"), place("b.pem.new")).unwrap();
             },
             // Within the end of that.
             &|| {
-                originals::keep(gateway.0.path(), ["a.pem", "b.pem", "c.pem"].into_iter()).unwrap();
+                keep().unwrap();
                 let kept = gateway.path("provisioned.before");
                 fs::rename(kept, gateway.path("provisioned.before.new")).unwrap();
                 fs::remove_file(gateway.path("provisioned.before.new/a.pem")).unwrap();
             },
+            // Within the making of the folder, in whose place there is something else.
+            &|| fs::write(gateway.path("provisioned.before.new"), "").unwrap(),
+            // Within the replacing by another file, in whose place this one was put.
+            &|| {
+                originals::keep(gateway.0.path(), "another file", ["c.pem"].into_iter()).unwrap();
+                private::replace(&place("c.pem"), b"of the other file").unwrap();
+            },
+            // Within, and the file cannot be read since.
+            &|| {
+                keep().unwrap();
+                private::replace(&place("a.pem"), b"new").unwrap();
+                fs::remove_file(gateway.path(WAITS)).unwrap();
+                fs::create_dir(gateway.path(WAITS)).unwrap();
+            },
             // Within, and somebody has taken the file away since.
             &|| {
-                originals::keep(gateway.0.path(), ["a.pem", "b.pem", "c.pem"].into_iter()).unwrap();
+                keep().unwrap();
                 private::replace(&place("a.pem"), b"new").unwrap();
                 private::replace(&place("c.pem"), b"new").unwrap();
                 fs::remove_file(gateway.path(WAITS)).unwrap();
             },
         ];
         for cut in cuts {
+            let _ = fs::remove_dir(gateway.path(WAITS));
             fs::write(place("a.pem"), "of before").unwrap();
             fs::write(place("b.pem"), "of before").unwrap();
             gateway.waits_for(file);
@@ -780,7 +797,7 @@ mod tests {
                 (before.clone(), before, None)
             );
             assert_eq!(fs::read_dir(gateway.path(FOLDER)).unwrap().count(), 2);
-            assert!(!is_unfinished(gateway.0.path()));
+            assert!(!originals::are_left(gateway.0.path()));
         }
     }
 

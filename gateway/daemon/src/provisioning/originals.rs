@@ -4,31 +4,45 @@
 //! so does a full disk: they are further names of the same files, and need no space.
 
 use super::FOLDER;
+use crate::private;
+use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Where they are, in the data folder.
 const KEPT: &str = "provisioned.before";
 /// It is made and removed under this name.
 const UNDER_WORK: &str = "provisioned.before.new";
+/// There is the digest of the file for which they are kept. No name of theirs begins so.
+const WHOSE: &str = ".of";
 /// Behind the name of what was not there. No file of a provisioning file ends so.
 const NONE: &str = ".new";
 
-/// Whether some are kept.
-pub(super) fn are_kept(data_dir: &Path) -> bool {
+/// Whether some are kept, or were not removed to the end.
+pub(super) fn are_left(data_dir: &Path) -> bool {
+    are_kept(data_dir) || fs::symlink_metadata(data_dir.join(UNDER_WORK)).is_ok()
+}
+
+fn are_kept(data_dir: &Path) -> bool {
     // A link would lead elsewhere.
     fs::symlink_metadata(data_dir.join(KEPT)).is_ok_and(|kept| kept.is_dir())
 }
 
-/// Keeps the files of these names, before they are replaced. Those that are kept already are the ones of before.
-pub(super) fn keep<'n>(data_dir: &Path, names: impl Iterator<Item = &'n str>) -> io::Result<()> {
+/// Keeps the files of these names, before they are replaced by those of `text`. Those that are kept for that already are the ones of before.
+pub(super) fn keep<'n>(data_dir: &Path, text: &str, names: impl Iterator<Item = &'n str>) -> io::Result<()> {
+    let digest = Sha256::digest(text);
     if are_kept(data_dir) {
-        return Ok(());
+        let whose = private::read(&data_dir.join(KEPT).join(WHOSE), 1_024);
+        if whose.is_ok_and(|whose| whose == digest[..]) {
+            return Ok(());
+        }
+        put_back(data_dir)?;
     }
     let (folder, new) = (data_dir.join(FOLDER), data_dir.join(UNDER_WORK));
-    remove_folder(&new)?;
+    remove(&new)?;
     fs::create_dir(&new)?;
+    private::replace(&new.join(WHOSE), &digest)?;
     for name in names {
         match link_or_copy(&folder.join(name), &new.join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -45,11 +59,15 @@ pub(super) fn keep<'n>(data_dir: &Path, names: impl Iterator<Item = &'n str>) ->
 /// Puts them back, if there are any, and keeps them no longer.
 pub(super) fn put_back(data_dir: &Path) -> io::Result<()> {
     if !are_kept(data_dir) {
-        return Ok(());
+        return remove(&data_dir.join(UNDER_WORK));
     }
     let (kept, folder) = (data_dir.join(KEPT), data_dir.join(FOLDER));
+    super::make_own_folder(&folder)?;
     for entry in fs::read_dir(&kept)? {
         let name = entry?.file_name();
+        if name == WHOSE {
+            continue;
+        }
         let was_there = name.to_str().and_then(|name| name.strip_suffix(NONE));
         if let Some(new) = was_there {
             remove_file(&folder.join(new))?;
@@ -70,20 +88,20 @@ pub(super) fn put_back(data_dir: &Path) -> io::Result<()> {
 
 /// Keeps them no longer: what is there now stays.
 pub(super) fn forget(data_dir: &Path) -> io::Result<()> {
-    if !are_kept(data_dir) {
-        return Ok(());
-    }
     let gone = data_dir.join(UNDER_WORK);
-    remove_folder(&gone)?;
-    fs::rename(data_dir.join(KEPT), &gone)?;
-    sync(data_dir)?;
-    remove_folder(&gone)
+    if are_kept(data_dir) {
+        remove(&gone)?;
+        fs::rename(data_dir.join(KEPT), &gone)?;
+        sync(data_dir)?;
+    }
+    remove(&gone)
 }
 
 /// Some file systems have no second names.
 fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
+    let is_file = || fs::symlink_metadata(from).is_ok_and(|from| from.is_file());
     match fs::hard_link(from, to) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound && from.is_file() => {
+        Err(error) if error.kind() != io::ErrorKind::NotFound && is_file() => {
             fs::copy(from, to)?;
             File::open(to)?.sync_all()
         }
@@ -98,8 +116,10 @@ fn remove_file(path: &Path) -> io::Result<()> {
     }
 }
 
-fn remove_folder(path: &PathBuf) -> io::Result<()> {
+/// Whatever is there, it is ours to remove.
+fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => remove_file(path),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

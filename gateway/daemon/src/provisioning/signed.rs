@@ -39,6 +39,15 @@ pub(crate) enum SignedError {
     /// It is no text.
     #[error("it is no text in UTF-8")]
     NoText,
+    /// The key's file cannot be read.
+    #[error("{}: {cause}", .path.display())]
+    Unread {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
     /// The key is none.
     #[error("{}: {why}", .path.display())]
     Key {
@@ -70,7 +79,10 @@ impl Keys {
         let read = private::open(path).and_then(|file| file.take(LONGEST as u64).read_to_end(&mut pem));
         read.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => key_error(path, NO_KEY),
-            _ => key_error(path, error),
+            _ => SignedError::Unread {
+                path: path.to_owned(),
+                cause: error,
+            },
         })?;
         Self::of_pem(path, &pem)
     }
