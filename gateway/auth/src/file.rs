@@ -14,8 +14,10 @@ pub fn open(path: &Path) -> io::Result<File> {
     let without_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let mut options = OpenOptions::new();
     let file = options.read(true).custom_flags(without_waiting).open(path)?;
-    match file.metadata()?.is_file() {
+    let kind = file.metadata()?.file_type();
+    match kind.is_file() {
         true => Ok(file),
+        false if kind.is_dir() => Err(rustix::io::Errno::ISDIR.into()),
         false => Err(io::Error::other("it is no file")),
     }
 }

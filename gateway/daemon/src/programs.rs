@@ -75,8 +75,8 @@ mod tests {
     #[tokio::test]
     async fn what_a_program_leaves_behind_is_not_waited_for() {
         let mut command = Command::new("sh");
-        let running = run(command.args(["-c", "echo so; sleep 300 & exit 0"]));
-        let ended = timeout(Duration::from_secs(60), running).await.unwrap().unwrap();
+        let running = run(command.args(["-c", "echo so; sleep 60 & exit 0"]));
+        let ended = timeout(Duration::from_secs(30), running).await.unwrap().unwrap();
         assert!(ended.status.success() && ended.stdout == b"so\n");
     }
 }

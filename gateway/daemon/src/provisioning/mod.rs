@@ -692,6 +692,34 @@ mod tests {
         ));
     }
 
+    /// A full disk is no fault of the file: it waits for the next start.
+    #[test]
+    fn trouble_of_the_disk_may_pass_wherever_it_is_met() {
+        let (path, cause) = (PathBuf::from("f"), || io::Error::from_raw_os_error(libc::ENOSPC));
+        let of_users = UsersError::Io {
+            path: path.clone(),
+            cause: cause(),
+        };
+        let of_administrators = AdminError::File {
+            path: path.clone(),
+            cause: cause(),
+        };
+        let of_key = SignedError::Unread {
+            path: path.clone(),
+            cause: cause(),
+        };
+        for error in [
+            at(&path)(cause()),
+            of_users.into(),
+            of_administrators.into(),
+            of_key.into(),
+        ] {
+            assert!(error.may_pass(), "{error}");
+        }
+        assert!(!at(&path)(io::Error::from_raw_os_error(libc::EACCES)).may_pass());
+        assert!(!ProvisioningError::from(UsersError::Name).may_pass());
+    }
+
     /// However the path of the key in use is spelled.
     #[test]
     fn a_file_that_replaces_the_key_in_use_is_signed_by_the_new_one() {
