@@ -78,7 +78,7 @@ pub(crate) enum CommandError {
     },
     /// It is for the gateway's user.
     #[error(
-        "the data folder belongs to user {owner}: run this as that user (`setpriv --reuid {owner} --clear-groups headgate …`), or ask the gateway while it runs"
+        "the data folder belongs to user {owner}: run this as that user (`runuser -u NAME -- headgate …`), or ask the gateway while it runs"
     )]
     NotAsRoot {
         /// Its number.
