@@ -30,13 +30,11 @@ pub(crate) const FILES: [&str; 6] = [
 ];
 
 /// What belongs to this machine, and to no backup.
-const OF_MACHINE: [&str; 9] = [
+const OF_MACHINE: [&str; 7] = [
     "provisioning.json",
     "provisioning.toml",
     "provisioning.taken",
     "provisioning.refused",
-    "provisioned.before",
-    "provisioned.before.new",
     "starts.json",
     "recovery",
     "users.lock",
