@@ -7,20 +7,25 @@ use tokio::io::{AsyncRead, AsyncReadExt, copy, sink};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-/// How a program ended, and what it printed: of each stream the first `MOST` bytes.
+/// How a program ended, and the beginning of what it printed.
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
 }
 
-/// Bytes of a stream that are kept.
-pub(crate) const MOST: usize = 64 << 10;
+/// Bytes of a stream that are kept of most programs.
+const MOST: u64 = 64 << 10;
 /// How long a program that has ended is still read.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs a program to its end, without input.
 pub(crate) async fn run(command: &mut Command) -> io::Result<Ended> {
+    run_and_keep(MOST, command).await
+}
+
+/// The same; of each stream so many bytes are kept.
+pub(crate) async fn run_and_keep(most: u64, command: &mut Command) -> io::Result<Ended> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -29,7 +34,12 @@ pub(crate) async fn run(command: &mut Command) -> io::Result<Ended> {
         .spawn()?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (mut out, mut error) = (Vec::new(), Vec::new());
-    let reading = async { tokio::join!(beginning(stdout, &mut out), beginning(stderr, &mut error)) };
+    let reading = async {
+        tokio::join!(
+            beginning(most, stdout, &mut out),
+            beginning(most, stderr, &mut error)
+        )
+    };
     let status = until_ended(&mut child, reading).await?;
     Ok(Ended {
         status,
@@ -50,9 +60,9 @@ pub(crate) async fn until_ended(child: &mut Child, reading: impl Future) -> io::
 }
 
 /// Reads to the end: who is not heard must not wait for that. What cannot be read was not printed.
-async fn beginning(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+async fn beginning(most: u64, stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     if let Some(mut stream) = stream
-        && (&mut stream).take(MOST as u64).read_to_end(kept).await.is_ok()
+        && (&mut stream).take(most).read_to_end(kept).await.is_ok()
     {
         let _ = copy(&mut stream, &mut sink()).await;
     }
@@ -67,7 +77,10 @@ mod tests {
         let script = "head -c 3000000 /dev/zero; echo why >&2; head -c 3000000 /dev/zero >&2; exit 3";
         let ended = run(Command::new("sh").args(["-c", script])).await.unwrap();
         assert_eq!(ended.status.code(), Some(3));
-        assert_eq!((ended.stdout.len(), ended.stderr.len()), (MOST, MOST));
+        assert_eq!(
+            (ended.stdout.len(), ended.stderr.len()),
+            (MOST as usize, MOST as usize)
+        );
         assert!(ended.stderr.starts_with(b"why\n"));
     }
 

@@ -1,6 +1,6 @@
 //! RAUC, which writes updates into the slot that does not run: its command line, and what that says. rauc(1), `rauc status --output-format=json`
 
-use crate::programs::until_ended;
+use crate::programs::{run_and_keep, until_ended};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -165,24 +165,17 @@ impl Rauc {
     }
 
     async fn ask(&self, words: &[&str]) -> Result<String, RaucError> {
-        let mut child = self
-            .command(words)
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|cause| self.not_run(cause))?;
-        let (out, complains) = (child.stdout.take(), child.stderr.take());
-        let (mut told, mut complaint) = (Vec::new(), Vec::new());
-        let reading = async { tokio::join!(all_of(out, &mut told), all_of(complains, &mut complaint)) };
-        let answered = timeout(ANSWER, until_ended(&mut child, reading)).await;
+        let mut command = self.command(words);
+        let answered = timeout(ANSWER, run_and_keep(MOST, &mut command)).await;
         let ended = answered.map_err(|_| RaucError::Late)?;
         let ended = ended.map_err(|cause| self.not_run(cause))?;
-        let (told, complaint) = (
-            String::from_utf8_lossy(&told),
-            String::from_utf8_lossy(&complaint),
-        );
-        match ended.success() {
+        let told = String::from_utf8_lossy(&ended.stdout);
+        match ended.status.success() {
             true => Ok(told.into_owned()),
-            false => Err(RaucError::Refused(why(&format!("{told}\n{complaint}")))),
+            false => {
+                let complaint = String::from_utf8_lossy(&ended.stderr);
+                Err(RaucError::Refused(why(&format!("{told}\n{complaint}"))))
+            }
         }
     }
 
@@ -202,13 +195,6 @@ impl Rauc {
             program: self.0.clone(),
             cause,
         }
-    }
-}
-
-/// All that comes, or the beginning of it.
-async fn all_of(from: Option<impl tokio::io::AsyncRead + Unpin>, kept: &mut Vec<u8>) {
-    if let Some(from) = from {
-        let _ = from.take(MOST).read_to_end(kept).await;
     }
 }
 
