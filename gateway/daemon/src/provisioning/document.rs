@@ -118,9 +118,13 @@ impl Document {
                 let begins = error.span().map_or(0, |span| span.start);
                 (begins, error)
             });
+            let what = without_value(error.message());
             DocumentError {
                 line: line_at(text, begins),
-                what: without_value(error.message()).to_owned(),
+                what: match key_before(text, begins).filter(|_| what != error.message()) {
+                    Some(key) => format!("{key}: {what}"),
+                    None => what.to_owned(),
+                },
             }
         })?;
         let wrong = |key: &str, what: String| DocumentError {
@@ -318,6 +322,13 @@ fn without_value(message: &str) -> &str {
     }
 }
 
+/// The key of the value that begins there, where it is plainly one.
+fn key_before(text: &str, begins: usize) -> Option<&str> {
+    let line = text.get(..begins)?.lines().next_back()?;
+    let key = line.trim_end().strip_suffix('=')?.trim();
+    is_name(key).then_some(key)
+}
+
 /// Addresses are written in several ways.
 fn plain(device: &str) -> String {
     device.to_ascii_lowercase().replace('-', ":")
@@ -507,6 +518,8 @@ mod tests {
             let told = told(&format!("number = 1\n{secret}"));
             assert!(told.contains("expected") && !told.contains("987654321"), "{told}");
         }
+        assert!(told("number = \"1\"\n").starts_with("line 1: number: expected a number"));
+        assert!(told("number = 1\ndevices = 5\n").starts_with("line 2: devices: expected a list"));
         assert!(told("").contains("number"));
         assert!(told("number = 1\n[configuration]\ndata_dir = \"/\"\n").contains("data_dir"));
         let files = |second: &str| {
