@@ -167,6 +167,26 @@ fn bridges_leave_by_the_first_wan_that_works_and_their_queues_go_with_them() {
     daemon.stop();
 }
 
+/// Whoever moves the machine's default route goes by the file.
+#[test]
+fn the_name_of_the_way_out_is_written_down_as_soon_as_it_can_be() {
+    let door = Door::opened();
+    let setup = Setup::with(&wan("ethernet", "127.0.7.1", door.port));
+    let file = setup.folder().join("data/wan");
+    let mut data = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut data, 0o700);
+    data.recursive(true).create(&file).unwrap();
+    let daemon = setup.start();
+    wait_for(&setup, "ethernet");
+    setup.log_with(&["the name of the way out cannot be written down"]);
+    std::fs::remove_dir(&file).unwrap();
+    eventually("it is written", || {
+        (std::fs::read_to_string(&file).ok()? == "lo\n").then_some(())
+    });
+    setup.log_with(&["the name of the way out is written down again"]);
+    daemon.stop();
+}
+
 #[test]
 fn what_cannot_be_is_told_with_the_key() {
     let setup = Setup::new();

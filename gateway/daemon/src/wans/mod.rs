@@ -177,6 +177,8 @@ pub(crate) struct Keeper {
     routes: Vec<String>,
     /// When it is written once more: whoever reads it may have looked at routes that were about to change.
     again_at: Option<Instant>,
+    /// It could not be written, the last time.
+    is_unwritten: bool,
 }
 
 /// What it is made of.
@@ -222,6 +224,7 @@ impl Keeper {
             alarmed: BTreeSet::new(),
             routes: Vec::new(),
             again_at: None,
+            is_unwritten: false,
         };
         keeper.write(None);
         let links = keeper.known.look();
@@ -237,7 +240,6 @@ impl Keeper {
             let deadline = self.known.choice.deadline();
             let inputs = tokio::select! {
                 _ = look.tick() => {
-                    self.follow_settings();
                     // Where there are none, and none was, there is nothing to look at.
                     if self.known.settings.is_empty() && self.alarmed.is_empty() {
                         continue;
@@ -245,6 +247,10 @@ impl Keeper {
                     let links = self.known.look();
                     self.follow_stamp();
                     links
+                }
+                Ok(()) = self.parts.config.changed() => {
+                    self.follow_settings();
+                    self.known.look()
                 }
                 Some(probed) = self.probes.join_next() => match probed {
                     Ok((number, wan, result)) if number == self.number => vec![self.known.probed(wan, result)],
@@ -259,7 +265,7 @@ impl Keeper {
 
     /// Other settings are another choice.
     fn follow_settings(&mut self) {
-        let settings = self.parts.config.borrow().wans.clone();
+        let settings = self.parts.config.borrow_and_update().wans.clone();
         if settings == self.known.settings {
             return;
         }
@@ -338,7 +344,7 @@ impl Keeper {
             self.write(Some(&name));
         } else if self.again_at.is_some_and(|at| at <= Instant::now()) {
             self.write(Some(&name));
-            self.again_at = None;
+            self.again_at = self.again_at.filter(|_| self.is_unwritten);
         }
     }
 
@@ -346,8 +352,14 @@ impl Keeper {
         self.routes = interface.map(default_routes).unwrap_or_default();
         self.again_at = interface.map(|_| Instant::now() + AGAIN);
         let written = tokio::task::block_in_place(|| write(&self.file, interface));
-        if let Err(error) = written {
-            tracing::error!(path = %self.file.display(), %error, "the name of the way out cannot be written down");
+        let was_unwritten = std::mem::replace(&mut self.is_unwritten, written.is_err());
+        let path = self.file.display();
+        match written {
+            Err(error) if !was_unwritten => {
+                tracing::error!(%path, %error, "the name of the way out cannot be written down: it is tried again");
+            }
+            Ok(()) if was_unwritten => tracing::info!(%path, "the name of the way out is written down again"),
+            _ => {}
         }
     }
 
