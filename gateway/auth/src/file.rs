@@ -64,7 +64,8 @@ pub(crate) fn replace_with_json(path: &Path, value: &impl Serialize) -> io::Resu
     replace(path, &bytes)
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder in which a file is, or would be.
+pub fn folder_of(path: &Path) -> &Path {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder.unwrap_or(Path::new("."))
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
@@ -347,8 +348,9 @@ impl Users {
             }
             let mut options = std::fs::OpenOptions::new();
             options.write(true).create(true).truncate(false);
-            #[cfg(unix)]
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            // A pipe would be waited for.
+            let without_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+            options.mode(0o600).custom_flags(without_waiting);
             let file = options.open(path.with_extension("lock"))?;
             file.lock()?;
             Ok(file)

@@ -151,6 +151,10 @@ async fn serve(
     let (hangup, user_signals) = (hangup()?, user_signals()?);
     let more_time = MoreTime::for_work("reading the store");
     *hold = Some(hold_data(&config)?);
+    // Until then a command could change both, such as `provision take`: the data would be of another configuration.
+    if written.instead.is_none() && written.file.text()? != written.text {
+        return Err("the configuration was changed while the gateway started: start it again".into());
+    }
     let mut store = open_store(&config)?;
     private::close_old_files(&config.data_dir);
     let keeps = config.store.durability != Durability::Memory;

@@ -9,6 +9,7 @@
 use crate::config::{Config, ConfigError, Startable, environment_variables};
 use crate::history::History;
 use crate::live::ConfigFile;
+use crate::private;
 
 /// What the gateway is started with.
 #[derive(Debug)]
@@ -71,12 +72,12 @@ fn instead_of(file: &ConfigFile, text: &str) -> Option<(String, String, Startabl
     let kept = History::kept(&config.data_dir);
     let was_valid = kept
         .iter()
-        .any(|path| std::fs::read_to_string(path).is_ok_and(|kept| kept == text));
+        .any(|path| private::read_text(path, private::LONGEST).is_ok_and(|kept| kept == text));
     if !was_valid {
         return None;
     }
     kept.into_iter().find_map(|path| {
-        let text = std::fs::read_to_string(&path).ok()?;
+        let text = private::read_text(&path, private::LONGEST).ok()?;
         let startable = read(file, &text).ok()?;
         // The history would be another one.
         (startable.config.data_dir == config.data_dir).then(|| {

@@ -98,7 +98,7 @@ impl History {
     pub(crate) fn load(data_dir: &Path) -> Self {
         let folder = data_dir.join("configurations");
         let list = folder.join("list.json");
-        let entries = match fs::read(&list) {
+        let entries = match private::read(&list, private::LONGEST) {
             Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
                 tracing::warn!(file = %list.display(), %error, "the list of earlier configurations cannot be read");
                 Vec::new()
@@ -130,7 +130,7 @@ impl History {
             return Err(HistoryError::Unknown(number));
         }
         let path = self.file(number);
-        fs::read_to_string(&path).map_err(|cause| HistoryError::File { path, cause })
+        private::read_text(&path, private::LONGEST).map_err(|cause| HistoryError::File { path, cause })
     }
 
     /// The number of the latest that says just this.
@@ -174,7 +174,7 @@ impl History {
     /// This is what the gateway of this version has now.
     pub(crate) fn keep_for(&self, version: &str, text: &str) -> io::Result<()> {
         let path = self.folder.join(format!("{OF_VERSION}{version}.toml"));
-        if fs::read_to_string(&path).is_ok_and(|known| known == text) {
+        if private::read_text(&path, private::LONGEST).is_ok_and(|known| known == text) {
             return Ok(());
         }
         private::replace(&path, text.as_bytes())?;

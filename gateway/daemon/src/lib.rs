@@ -26,6 +26,7 @@ mod memory;
 mod metrics;
 mod mosquitto;
 mod overload;
+mod owner;
 mod private;
 mod programs;
 mod protocols;

@@ -2,9 +2,9 @@
 
 pub(crate) use headgate_auth::file::{LONGEST, open, read, remove, replace, replace_foreign};
 use serde::de::DeserializeOwned;
-use std::fs::{self, Metadata, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Folders that the gateway keeps in its data folder. An archive holds all of it, and a backup that is taken back takes the place of all.
@@ -27,17 +27,6 @@ pub(crate) const FILES: [&str; 6] = [
     "bans.json",
     "administrators.json",
     "history",
-];
-
-/// What belongs to this machine, and to no backup.
-const OF_MACHINE: [&str; 7] = [
-    "provisioning.json",
-    "provisioning.toml",
-    "provisioning.taken",
-    "provisioning.refused",
-    "starts.json",
-    "recovery",
-    "users.lock",
 ];
 
 /// The audit log. It belongs to the gateway that has written it: a backup that is taken back leaves it where it is.
@@ -63,6 +52,11 @@ pub(crate) fn all_ours() -> impl Iterator<Item = &'static str> {
     ours().chain(AUDIT)
 }
 
+/// What a text file says, of at most so many bytes.
+pub(crate) fn read_text(path: &Path, longest: u64) -> io::Result<String> {
+    String::from_utf8(read(path, longest)?).map_err(io::Error::other)
+}
+
 /// What a file says in JSON that the gateway has written for itself; `None` if there is none of at most so many bytes that can be read.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, longest: u64) -> Option<T> {
     serde_json::from_slice(&read(path, longest).ok()?).ok()
@@ -81,40 +75,6 @@ pub(crate) fn close_old_files(data_dir: &Path) {
         if let Err(error) = close(&path) {
             tracing::warn!(path = %path.display(), %error, "others may be able to read what is kept here");
         }
-    }
-}
-
-/// Gives what a command made for root to whoever has the data folder: a gateway that does not run as root could not read it.
-pub(crate) fn give_to_owner(data_dir: &Path) -> io::Result<()> {
-    let owner = match fs::metadata(data_dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        owner => owner?,
-    };
-    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
-        return Ok(());
-    }
-    let names = all_ours().chain(OF_MACHINE);
-    names
-        .map(|name| data_dir.join(name))
-        .try_for_each(|path| give(&path, &owner))
-}
-
-/// Never through a link, nor a file that has another name elsewhere: only root's own new files.
-fn give(path: &Path, owner: &Metadata) -> io::Result<()> {
-    let metadata = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        metadata => metadata?,
-    };
-    if metadata.is_dir() {
-        for entry in fs::read_dir(path)? {
-            give(&entry?.path(), owner)?;
-        }
-    } else if !metadata.is_file() || metadata.nlink() != 1 {
-        return Ok(());
-    }
-    match metadata.uid() {
-        0 => lchown(path, Some(owner.uid()), Some(owner.gid())),
-        _ => Ok(()),
     }
 }
 

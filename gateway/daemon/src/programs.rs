@@ -1,5 +1,6 @@
 //! Programs that the configuration names, and what they print, of which so much is kept and no more.
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -30,8 +31,10 @@ pub(crate) async fn run_and_keep(most: u64, command: &mut Command) -> io::Result
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
+    let mut late = Group::of(&child);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (mut out, mut error) = (Vec::new(), Vec::new());
     let reading = async {
@@ -40,12 +43,33 @@ pub(crate) async fn run_and_keep(most: u64, command: &mut Command) -> io::Result
             beginning(most, stderr, &mut error)
         )
     };
-    let status = until_ended(&mut child, reading).await?;
+    let status = until_ended(&mut child, reading).await;
+    late.0 = None;
     Ok(Ended {
-        status,
+        status: status?,
         stdout: out,
         stderr: error,
     })
+}
+
+/// A program that nobody waits for any more, with all that it has started: a shell's own programs would go on, and more of them come with each try. What a program
+/// leaves behind that has ended may go on.
+struct Group(Option<Pid>);
+
+impl Group {
+    /// Of a program that is the first of its group.
+    fn of(child: &Child) -> Self {
+        let number = child.id().and_then(|number| i32::try_from(number).ok());
+        Self(number.and_then(Pid::from_raw))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
 }
 
 /// Waits until a program has ended and all it printed was read. What it has started, and goes on, may have its streams still: that is not waited for.
@@ -82,6 +106,42 @@ mod tests {
             (MOST as usize, MOST as usize)
         );
         assert!(ended.stderr.starts_with(b"why\n"));
+    }
+
+    /// A shell that is late waits for a program of its own.
+    #[tokio::test]
+    async fn a_program_that_is_late_ends_with_all_that_it_has_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("number");
+        let script = format!(
+            "sleep 600 & echo $! > {0}.new; mv {0}.new {0}; wait",
+            path.display()
+        );
+        let mut command = Command::new("sh");
+        let started = async {
+            while !path.exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            _ = run(command.args(["-c", &script])) => unreachable!("it waits"),
+            () = started => {}
+        }
+        let number: i32 = std::fs::read_to_string(&path).unwrap().trim().parse().unwrap();
+        let state = || std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+        let is_over = || {
+            state()
+                .rsplit(')')
+                .next()
+                .is_none_or(|rest| rest.trim_start().starts_with(['Z', 'X']) || rest.is_empty())
+        };
+        timeout(Duration::from_secs(30), async {
+            while !is_over() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .unwrap();
     }
 
     /// Such as a reboot that is put into the background.

@@ -1,11 +1,9 @@
 //! Puts all that a gateway keeps into an archive, whether it runs or not: for `headgate export`, and for backups that a gateway makes by itself.
 
 use super::pack::{Packing, Source, hold_snapshot, pack, sources, sources_of_running};
-use super::{
-    ACL, ArchiveError, CONFIGURATION, FORMAT, Holds, Manifest, Passphrase, USERS, at, unless_stopped,
-};
+use super::{ACL, ArchiveError, CONFIGURATION, FORMAT, Holds, Manifest, Passphrase, USERS, unless_stopped};
 use crate::config::{Config, Durability};
-use crate::private;
+use crate::provisioning;
 use crate::sys::unix_time;
 use headgate_auth::{Access, AuthSettings, Users};
 use headgate_model::{Store, StoreError};
@@ -81,6 +79,9 @@ impl Making<'_> {
         data: impl FnOnce() -> Result<Vec<Source>, ArchiveError>,
     ) -> Result<Manifest, ArchiveError> {
         let config = self.config;
+        if provisioning::is_half_done(&config.data_dir) {
+            return Err(ArchiveError::HalfProvisioned(config.data_dir.clone()));
+        }
         let users = Access::users_file(&config.auth, &config.data_dir);
         let mut manifest = Manifest {
             format: FORMAT,
@@ -145,10 +146,7 @@ fn holds(config: &Config) -> Result<Option<Holds>, ArchiveError> {
     if config.store.durability == Durability::Memory || !path.is_dir() {
         return Ok(None);
     }
-    let holds = holds_in(&path)?;
-    // Whoever runs this may be root, and the gateway not.
-    private::give_to_owner(&config.data_dir).map_err(at(&config.data_dir))?;
-    Ok(Some(holds))
+    holds_in(&path).map(Some)
 }
 
 /// What a store holds that nobody has open.

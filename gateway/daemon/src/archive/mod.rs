@@ -131,6 +131,9 @@ pub(crate) enum ArchiveError {
     /// The target of a restore.
     #[error("{}: holds data already: with --force they are put aside, into a folder there", .0.display())]
     HasData(PathBuf),
+    /// Certificates of before and new ones.
+    #[error("{}: a provisioning file is not done to its end: the next start of the gateway goes on with it", .0.display())]
+    HalfProvisioned(PathBuf),
     /// A file of users outside the data folder.
     #[error("{}: there are users already: with --force those of the archive take their place", .0.display())]
     HasUsers(PathBuf),

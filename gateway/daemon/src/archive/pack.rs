@@ -3,6 +3,7 @@
 use super::sealed::{Passphrase, Sealing};
 use super::unpack::LONGEST_MANIFEST;
 use super::{ArchiveError, Archived, DATA, Hashing, MANIFEST, Manifest, Stoppable, at, is_full};
+use crate::owner::named;
 use crate::private::all_ours;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -198,7 +199,7 @@ pub(super) fn pack(
         .collect::<Result<_, _>>()?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
-    forget_unfinished(folder);
+    named(|| forget_unfinished(folder));
     let bytes = manifest.files.iter().map(|file| file.bytes).sum();
     let written = write_new(folder, manifest, sources, file, how);
     let new = written.map_err(|error| match error {
@@ -208,16 +209,15 @@ pub(super) fn pack(
         },
         error => error,
     })?;
-    let kept = if how.force {
-        new.persist(file)
-    } else {
-        new.persist_noclobber(file)
-    };
+    let kept = named(|| match how.force {
+        true => new.persist(file),
+        false => new.persist_noclobber(file),
+    });
     kept.map_err(|error| match error.error.kind() {
         io::ErrorKind::AlreadyExists => ArchiveError::IsThere(file.to_owned()),
         _ => at(file)(error.error),
     })?;
-    File::open(folder)
+    named(|| File::open(folder))
         .and_then(|folder| folder.sync_all())
         .map_err(at(folder))
 }
@@ -230,20 +230,35 @@ fn write_new(
     file: &Path,
     how: Packing<'_>,
 ) -> Result<NamedTempFile, ArchiveError> {
-    let new = unfinished(folder).map_err(at(folder))?;
+    let new = named(|| unfinished(folder)).map_err(at(folder))?;
     let mut writer = io::BufWriter::with_capacity(1 << 16, Sparing::new(new.as_file(), folder, how.reserve));
+    let written =
+        write_to(&mut writer, manifest, sources, file, how).and_then(|()| writer.flush().map_err(at(file)));
+    drop(writer);
+    match written.and_then(|()| new.as_file().sync_all().map_err(at(file))) {
+        Ok(()) => Ok(new),
+        Err(error) => {
+            named(|| drop(new));
+            Err(error)
+        }
+    }
+}
+
+fn write_to(
+    mut writer: impl Write,
+    manifest: &Manifest,
+    sources: &[Source],
+    file: &Path,
+    how: Packing<'_>,
+) -> Result<(), ArchiveError> {
     match how.passphrase {
-        None => write(&mut writer, manifest, sources, file, how.stop)?,
+        None => write(writer, manifest, sources, file, how.stop),
         Some(passphrase) => {
             let mut sealing = Sealing::new(&mut writer, passphrase, file)?;
             write(&mut sealing, manifest, sources, file, how.stop)?;
-            sealing.finish().map_err(at(file))?;
+            sealing.finish().map_err(at(file))
         }
     }
-    writer.flush().map_err(at(file))?;
-    drop(writer);
-    new.as_file().sync_all().map_err(at(file))?;
-    Ok(new)
 }
 
 /// Bytes that are free for us on the disk of a folder; as many as one likes where the system does not say.

@@ -30,6 +30,8 @@ const OUTSIDE: &str = "outside.json";
 const ASIDE: &str = "aside";
 /// The same in the data folder, from when a backup has taken the place of all data to when the audit log says so.
 const TAKEN: &str = "taken-back";
+/// Bytes of the name of such a folder.
+const LONGEST_NAME: u64 = 1_024;
 
 /// The data folder, for a gateway that runs with it, or for one command that no gateway may disturb. It ends with the process.
 #[derive(Debug)]
@@ -122,7 +124,7 @@ pub(super) fn leave_out_audit(data_dir: &Path, unpacked: &Path) -> Result<(), Ar
 
 /// Whether a backup has taken the place of all data, and the audit log does not say so yet; with the name of the folder that has what was before.
 pub(crate) fn taken(data_dir: &Path) -> Option<Option<String>> {
-    let name = fs::read_to_string(data_dir.join(TAKEN)).ok()?;
+    let name = private::read_text(&data_dir.join(TAKEN), LONGEST_NAME).ok()?;
     Some(Some(name).filter(|name| !name.is_empty()))
 }
 
@@ -227,7 +229,7 @@ fn aside(data_dir: &Path, restored: &Path) -> Result<PathBuf, ArchiveError> {
 }
 
 fn noted_aside(folder: &Path) -> Option<String> {
-    let name = fs::read_to_string(folder.join(ASIDE)).ok()?;
+    let name = private::read_text(&folder.join(ASIDE), LONGEST_NAME).ok()?;
     Some(name).filter(|name| !name.is_empty())
 }
 
@@ -285,7 +287,7 @@ impl Outside {
     /// Those of a folder that was unpacked.
     fn of(folder: &Path) -> Result<Self, ArchiveError> {
         let note = folder.join(OUTSIDE);
-        let moved = match fs::read(&note) {
+        let moved = match private::read(&note, private::LONGEST) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             text => serde_json::from_slice(&text.map_err(at(&note))?).map_err(ArchiveError::Manifest)?,
         };

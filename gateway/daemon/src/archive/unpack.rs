@@ -6,6 +6,7 @@ use super::{
     ArchiveError, Archived, CONFIGURATION, FORMAT, Hashing, MANIFEST, Manifest, Stoppable, at, belongs,
     is_full,
 };
+use crate::owner::named;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -45,8 +46,8 @@ fn open(
     passphrase: Option<&Passphrase>,
     stop: &CancellationToken,
 ) -> Result<Files, ArchiveError> {
-    let is_sealed = is_sealed(file)?;
-    let read = File::open(file).map_err(at(file))?;
+    let is_sealed = named(|| is_sealed(file))?;
+    let read = named(|| File::open(file)).map_err(at(file))?;
     let compressed: Box<dyn Read> = match (is_sealed, passphrase) {
         (true, Some(passphrase)) => Box::new(Opened::new(BufReader::new(read), passphrase)?),
         (true, None) => return Err(ArchiveError::Sealed),

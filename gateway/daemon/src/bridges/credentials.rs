@@ -1,7 +1,7 @@
 //! As whom a bridge comes: read anew for every connection, so that renewed passwords and tokens count without a restart.
 
 use super::error::LoginError;
-use crate::programs;
+use crate::{private, programs};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use headgate_bridge::{Credentials, Jwt, JwtAlgorithm, Login, Sas};
 use headgate_mqtt_codec::Version;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
+use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::process::Command;
@@ -18,6 +19,8 @@ use tokio::time::timeout;
 const COMMAND_TIME: Duration = Duration::from_secs(30);
 /// The longest password. MQTT 5 §1.5.6
 const LONGEST: usize = 65_535;
+/// Bytes of a file that are read at all: what is too long by little is told by its length.
+const MOST: u64 = 1 << 20;
 
 /// User name and password, and how long they are good.
 #[derive(Clone, PartialEq, Eq)]
@@ -94,7 +97,10 @@ fn renewal(lifetime: Duration) -> Duration {
 }
 
 async fn read_file(path: &Path) -> Result<String, LoginError> {
-    let text = tokio::fs::read(path).await;
+    let file = path.to_owned();
+    // A pipe is not waited for.
+    let read = tokio::task::spawn_blocking(move || private::read(&file, MOST)).await;
+    let text = read.map_err(io::Error::from).flatten();
     let text = text.map_err(|cause| LoginError::File {
         path: path.to_owned(),
         cause,

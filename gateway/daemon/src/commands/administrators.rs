@@ -1,12 +1,13 @@
 //! `headgate administrators`: who runs the gateway. Where none runs, the file in the data folder is changed: whoever has lost all passwords gets in again.
 
-use super::config_for;
 use super::error::CommandError;
 use super::gateway::Gateway;
 use super::table::{columns, date, text};
 use super::users::read_password;
+use super::{acting, config_for};
 use crate::api::ControlError;
 use crate::bridges::escape;
+use crate::owner::Acting;
 use crate::sys::unix_time;
 use clap::{Args, Subcommand, ValueEnum};
 use headgate_admin::{Admin, Moment, Role};
@@ -155,7 +156,7 @@ impl Change {
     }
 
     fn make_in_file(self, gateway: &Gateway) -> Result<Option<PathBuf>, CommandError> {
-        let admin = admin(gateway)?;
+        let (admin, _acting) = admin(gateway)?;
         let now = Moment {
             steady: Instant::now(),
             unix: unix_time(),
@@ -170,18 +171,17 @@ impl Change {
 }
 
 /// Those of a gateway that does not run.
-fn admin(gateway: &Gateway) -> Result<Admin, CommandError> {
+fn admin(gateway: &Gateway) -> Result<(Admin, Acting), CommandError> {
     let config = config_for(&["data_dir"], gateway.config())?;
+    let acting = acting(&config.data_dir, gateway.config())?;
     std::fs::create_dir_all(&config.data_dir)?;
-    let admin = Admin::load(&config.data_dir, Duration::ZERO)?;
-    crate::private::give_to_owner(&config.data_dir)?;
-    Ok(admin)
+    Ok((Admin::load(&config.data_dir, Duration::ZERO)?, acting))
 }
 
 fn list(gateway: &Gateway) -> Outcome {
     let rows = match gateway.ask(Method::GET, PATH, None) {
         Err(CommandError::Control(ControlError::NotRunning { .. })) => {
-            json!({ "rows": admin(gateway)?.administrators() })
+            json!({ "rows": admin(gateway)?.0.administrators() })
         }
         rows => rows?,
     };

@@ -1,13 +1,14 @@
 //! `headgate export` and `headgate restore`: all data of a gateway in one file.
 
-use super::config_for;
 use super::error::CommandError;
 use super::table::date;
+use super::{acting, config_for};
 use crate::api::{ControlClient, ControlError};
 use crate::archive::{
     self, ArchiveError, Hold, Holds, Making, Manifest, Outward, Passphrase, Snapshot, Taking,
 };
 use crate::config::{Config, given_or_own, own_file};
+use crate::owner::Acting;
 use crate::private;
 use clap::Args;
 use headgate_cli::{Outcome, note, runtime, say, say_json};
@@ -94,11 +95,13 @@ impl ExportCommand {
             reserve: 0,
             stop: &CancellationToken::new(),
         };
+        let acting = acting(&config.data_dir, self.config.as_deref())?;
         let manifest = match Hold::for_command(&config.data_dir) {
             Ok(_hold) => making.of_stopped(&self.file)?,
             Err(ArchiveError::InUse(_)) => export_running(&self.file, &making)?,
             Err(error) => return Err(error.into()),
         };
+        drop(acting);
         for damage in manifest.store.iter().flat_map(|store| &store.damage) {
             note(format!(
                 "warning: part of the store could not be read, and is not in the archive: {damage}"
@@ -140,11 +143,12 @@ impl RestoreCommand {
             None => config_for(&NEEDED, self.config.as_deref())?,
         };
         let data_dir = &config.data_dir;
+        let acting = Acting::for_owner_of(data_dir, file.as_deref())?;
         fs::create_dir_all(data_dir).map_err(|cause| ArchiveError::File {
             path: data_dir.clone(),
             cause,
         })?;
-        let _hold = Hold::for_command(data_dir)?;
+        let hold = Hold::for_command(data_dir)?;
         let taking = Taking {
             file: &self.file,
             passphrase: passphrase.as_ref(),
@@ -162,7 +166,7 @@ impl RestoreCommand {
         };
         let manifest = taking.ready()?;
         let aside = archive::place(data_dir)?;
-        private::give_to_owner(data_dir)?;
+        drop((hold, acting));
         if let Some(aside) = &aside {
             note(format!("what was there is in {}", aside.display()));
         }

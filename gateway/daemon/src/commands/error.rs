@@ -76,14 +76,6 @@ pub(crate) enum CommandError {
         /// What is wrong with that.
         why: &'static str,
     },
-    /// It is for the gateway's user.
-    #[error(
-        "the data folder belongs to user {owner}: run this as that user (`runuser -u NAME -- headgate …`), or ask the gateway while it runs"
-    )]
-    NotAsRoot {
-        /// Its number.
-        owner: u32,
-    },
     /// Nothing says which gateway is meant.
     #[error("there is no gateway in {}: `--config FILE` or HEADGATE_CONFIG says which one is meant", .0.display())]
     NoGateway(PathBuf),

@@ -32,6 +32,7 @@ mod users;
 mod wans;
 
 use crate::config::{Config, ConfigError, environment_variables, given_or_own};
+use crate::owner::Acting;
 use administrators::AdministratorsCommand;
 use alarms::AlarmsCommand;
 use api::ApiCommand;
@@ -73,6 +74,12 @@ fn config_for(needed: &[&str], path: Option<&Path>) -> Result<Config, ConfigErro
         note(format!("warning: {warning}"));
     }
     Ok(config)
+}
+
+/// While this is there, root has the rights of the user alone whose folder that is, or whose configuration says so.
+fn acting(place: &Path, config: Option<&Path>) -> Result<Acting, CommandError> {
+    let config = given_or_own(config)?;
+    Ok(Acting::for_owner_of(place, config.as_deref())?)
 }
 
 /// A command that was given no configuration means the gateway of a data folder: that must be there.

@@ -4,7 +4,7 @@ use super::error::CommandError;
 use super::gateway::Gateway;
 use super::restart::{WAIT, begin_anew};
 use super::table::date;
-use super::{config_for, there_is_one};
+use super::{acting, config_for, there_is_one};
 use crate::archive::{ArchiveError, Hold};
 use crate::config::{given_or_own, own_file};
 use crate::live::{self, ConfigFile};
@@ -250,6 +250,7 @@ fn take(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<(), Comm
     let data_dir = &config.data_dir;
     let text = read(file)?;
     there_is_one(gateway.config(), data_dir)?;
+    let acting = acting(data_dir, gateway.config())?;
     fs::create_dir_all(data_dir).map_err(|cause| CommandError::File {
         path: data_dir.clone(),
         cause,
@@ -257,6 +258,7 @@ fn take(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<(), Comm
     let _hold = match Hold::for_command(data_dir) {
         Ok(hold) => hold,
         Err(ArchiveError::InUse(_)) => {
+            drop(acting);
             let taken = gateway.ask(Method::POST, PATH, Some(json!({ "text": text })))?;
             begin_anew(gateway, WAIT)?;
             let now = provisioning::taken(data_dir).filter(|now| taken["number"] == now.number);
@@ -274,9 +276,9 @@ fn take(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<(), Comm
         }
         Err(error) => return Err(error.into()),
     };
-    not_for_others(data_dir)?;
     let config_file = config_file(gateway)?;
     let key = key.unwrap_or_else(|| config.firmware.provisioning_key.clone());
+    verified(file, &text, &key)?;
     // One that a start was kept from.
     provisioning::finish_waiting(data_dir, &key, &config_file);
     provisioning::accept(text, &keys(&key)?, data_dir, &config_file)?;
@@ -304,15 +306,6 @@ fn config_file(gateway: &Gateway) -> Result<ConfigFile, CommandError> {
     Ok(file)
 }
 
-/// What is written where in a data folder is said by whoever has it: root would follow links of theirs, and leave what they cannot read.
-fn not_for_others(data_dir: &Path) -> Result<(), CommandError> {
-    let owner = fs::metadata(data_dir).map_or(0, |metadata| metadata.uid());
-    match rustix::process::geteuid().is_root() && owner != 0 {
-        true => Err(CommandError::NotAsRoot { owner }),
-        false => Ok(()),
-    }
-}
-
 fn finish(gateway: &Gateway, key: Option<PathBuf>) -> Result<(), CommandError> {
     let config = config_for(&NEEDED, gateway.config())?;
     let data_dir = &config.data_dir;
@@ -320,7 +313,7 @@ fn finish(gateway: &Gateway, key: Option<PathBuf>) -> Result<(), CommandError> {
         gateway.answer(&json!({ "number": null }), |_| "no file waits".to_owned());
         return Ok(());
     }
-    not_for_others(data_dir)?;
+    let _acting = acting(data_dir, gateway.config())?;
     let _hold = Hold::for_command(data_dir)?;
     let key = key.unwrap_or_else(|| config.firmware.provisioning_key.clone());
     let done = provisioning::finish_waiting(data_dir, &key, &config_file(gateway)?);

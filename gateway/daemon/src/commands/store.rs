@@ -1,7 +1,7 @@
 //! `headgate store`: looks into a store that no gateway has open, and repairs or shrinks it. A running gateway tells the same under
 //! `$SYS/brokers/{node}/stats/store/`.
 
-use super::config_for;
+use super::{acting, config_for};
 use crate::config::Durability;
 use clap::{Args, Subcommand};
 use headgate_cli::{Outcome, note, say, say_json};
@@ -49,6 +49,7 @@ impl StoreCommand {
     pub fn run(self) -> Outcome {
         crate::private::make_files_private();
         let config = config_for(&["data_dir", "store.durability"], self.config.as_deref())?;
+        let _acting = acting(&config.data_dir, self.config.as_deref())?;
         let path = config.data_dir.join("store");
         if config.store.durability == Durability::Memory {
             return Err("store.durability: this gateway keeps nothing".into());

@@ -1,9 +1,11 @@
 //! `headgate users`: who may connect with a name and a password. A running gateway has taken a change over when the command ends.
 
 use super::error::CommandError;
-use super::{config_for, there_is_one};
+use super::{acting, config_for, there_is_one};
 use crate::api::ControlClient;
+use crate::owner::named;
 use clap::{Args, Subcommand, ValueEnum};
+use headgate_auth::file::folder_of;
 use headgate_auth::{Access, HashMethod, Users, UsersFormat, missing_folder};
 use headgate_cli::{Outcome, note, runtime, say, say_json};
 use hyper::Method;
@@ -72,10 +74,12 @@ impl UsersCommand {
         crate::private::make_files_private();
         let config = config_for(&["data_dir", "auth.users_file"], self.config.as_deref())?;
         let path = Access::users_file(&config.auth, &config.data_dir);
+        let (folder, config_file) = (folder_of(&path), self.config.as_deref());
         let changes = !matches!(self.action, Action::List);
         let (done, line) = match self.action {
             Action::Add { name, password_file } => {
                 let password = read_password(&name, password_file)?;
+                let _acting = acting(folder, config_file)?;
                 let made =
                     missing_folder(&path).map(|folder| format!("made the folder {}", folder.display()));
                 let (new, _) = Users::change(&path, |users| users.set(&name, &password))?;
@@ -87,6 +91,7 @@ impl UsersCommand {
                 (serde_json::json!({ done: name }), line)
             }
             Action::Del { name } => {
+                let _acting = acting(folder, config_file)?;
                 Users::change(&path, |users| users.remove(&name))?;
                 let line = format!(
                     "removed {name}; connections that are open stay: `headgate clients kick ID` ends one"
@@ -95,6 +100,7 @@ impl UsersCommand {
             }
             Action::List => {
                 there_is_one(self.config.as_deref(), &config.data_dir)?;
+                let _acting = acting(folder, config_file)?;
                 let users = Users::load(&path)?;
                 let names: Vec<&str> = users.names().collect();
                 (serde_json::json!({ "users": names }), names.join("\n"))
@@ -109,7 +115,9 @@ impl UsersCommand {
                     (Format::Csv, Some(method)) => UsersFormat::Csv(method),
                     _ => UsersFormat::Mosquitto,
                 };
-                let (imported, _) = Users::change(&path, |users| users.import(&file, format, replace))?;
+                let _acting = acting(folder, config_file)?;
+                let (imported, _) =
+                    Users::change(&path, |users| named(|| users.import(&file, format, replace)))?;
                 let line = format!(
                     "{} added, {} replaced, {} kept as they were",
                     imported.added, imported.replaced, imported.kept
@@ -119,7 +127,6 @@ impl UsersCommand {
         };
         // A gateway that runs knows it when this ends; one that does not reads it when it starts.
         if changes {
-            crate::private::give_to_owner(&config.data_dir)?;
             let gateway = ControlClient::new(&config.data_dir);
             let _ = runtime()?.block_on(gateway.ask(Method::POST, "/api/v1/users/look", None));
         }

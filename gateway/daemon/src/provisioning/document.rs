@@ -298,6 +298,9 @@ impl Document {
 
 /// A value of another type may be a password in the wrong place: it is not told, what was expected is.
 fn without_value(message: &str) -> &str {
+    if message == "invalid IP address syntax" {
+        return "expected an address, such as 192.0.2.1";
+    }
     if message.starts_with("invalid float") || message.starts_with("invalid integer") {
         return "this is no number, and a text stands in quotation marks";
     }
@@ -325,8 +328,10 @@ fn without_value(message: &str) -> &str {
 /// The key of the value that begins there, where it is plainly one.
 fn key_before(text: &str, begins: usize) -> Option<&str> {
     let line = text.get(..begins)?.lines().next_back()?;
-    let key = line.trim_end().strip_suffix('=')?.trim();
-    is_name(key).then_some(key)
+    let (before, between) = line.rsplit_once('=')?;
+    let key = before.split_whitespace().next_back()?;
+    let is_its = between.bytes().all(|byte| b" \t[".contains(&byte));
+    (is_its && is_name(key)).then_some(key)
 }
 
 /// Addresses are written in several ways.
@@ -520,6 +525,10 @@ mod tests {
         }
         assert!(told("number = \"1\"\n").starts_with("line 1: number: expected a number"));
         assert!(told("number = 1\ndevices = 5\n").starts_with("line 2: devices: expected a list"));
+        let dns = "number = 1\n[[network]]\ninterface = \"a\"\ndns = [\"dns.example\"]\n";
+        assert_eq!(told(dns), "line 4: dns: expected an address, such as 192.0.2.1");
+        let ssid = "number = 1\n[[network]]\ninterface = \"a\"\nwifi = { ssid = 5 }\n";
+        assert!(told(ssid).starts_with("line 4: ssid: expected"));
         assert!(told("").contains("number"));
         assert!(told("number = 1\n[configuration]\ndata_dir = \"/\"\n").contains("data_dir"));
         let files = |second: &str| {

@@ -115,28 +115,22 @@ pub(crate) enum ProvisioningError {
 }
 
 impl ProvisioningError {
-    /// Whether it is the disk's or the system's trouble, and the file may be done at a later start.
+    /// Whether it is the disk's or the system's trouble, and the file may be done at a later start. Faults of a configuration are words by then, so the number is
+    /// looked for in these.
     fn may_pass(&self) -> bool {
-        let mut next: Option<&dyn std::error::Error> = Some(self);
-        while let Some(error) = next {
-            let number = error
-                .downcast_ref::<io::Error>()
-                .and_then(io::Error::raw_os_error);
-            if let Some(number) = number {
-                return [
-                    libc::ENOSPC,
-                    libc::EDQUOT,
-                    libc::EIO,
-                    libc::EROFS,
-                    libc::EMFILE,
-                    libc::ENFILE,
-                    libc::ENOMEM,
-                ]
-                .contains(&number);
-            }
-            next = error.source();
-        }
-        false
+        let passing = [
+            libc::ENOSPC,
+            libc::EDQUOT,
+            libc::EIO,
+            libc::EROFS,
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::ENOMEM,
+        ];
+        let told = self.to_string();
+        passing
+            .iter()
+            .any(|number| told.contains(&format!("(os error {number})")))
     }
 }
 
@@ -165,6 +159,11 @@ pub(crate) fn taken(data_dir: &Path) -> Option<Taken> {
 /// Whether a start of the gateway has something to do: one waits, or was taken away while it was done.
 pub(crate) fn is_unfinished(data_dir: &Path) -> bool {
     waits(data_dir) || originals::are_left(data_dir)
+}
+
+/// Whether certificates of before and new ones may be there side by side.
+pub(crate) fn is_half_done(data_dir: &Path) -> bool {
+    originals::are_kept(data_dir)
 }
 
 /// Whether one waits for the next start of the gateway.
@@ -405,10 +404,9 @@ impl Accepted {
         }
         self.add_administrators(&admin)?;
         if !document.configuration.is_empty() {
+            originals::note_end(data_dir, &text).map_err(at(data_dir))?;
             file.write(&text).map_err(at(file.path()))?;
         }
-        // The gateway starts with the new ones from now on.
-        originals::forget(data_dir).map_err(at(data_dir))?;
         let kept = data_dir.join(KEPT);
         private::replace(&kept, self.text.as_bytes()).map_err(at(&kept))?;
         let done = Taken {
@@ -417,6 +415,7 @@ impl Accepted {
             is_told: false,
         };
         note(data_dir, &done)?;
+        originals::forget(data_dir).map_err(at(data_dir))?;
         Ok(done)
     }
 
@@ -482,13 +481,17 @@ pub(crate) fn finish_waiting(
     let read = match read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // Somebody has taken it away in the middle.
-            put_back(data_dir);
+            match is_written(data_dir, file) {
+                Some(true) => forget_originals(data_dir),
+                Some(false) => put_back(data_dir),
+                None => {}
+            }
             return None;
         }
         Ok(read) => read,
         // It may be readable the next time.
         Err(error) => {
-            put_back(data_dir);
+            give_up(data_dir, file);
             return Some(Err(at(&path)(error)));
         }
     };
@@ -498,8 +501,7 @@ pub(crate) fn finish_waiting(
     };
     let done = accepted.and_then(|accepted| accepted.carry_out(data_dir, file));
     if let Err(error) = &done {
-        put_back(data_dir);
-        if error.may_pass() {
+        if !give_up(data_dir, file) || error.may_pass() {
             return Some(done);
         }
     }
@@ -508,8 +510,25 @@ pub(crate) fn finish_waiting(
         Ok(_) => private::remove(&refused),
         Err(error) => private::replace(&refused, format!("{WHY}{}\n{text}", one_line(error)).as_bytes()),
     };
-    let gone = noted.and_then(|()| private::remove(&path));
-    Some(done.and_then(|done| gone.map(|()| done).map_err(at(&path))))
+    let gone = noted.map_err(at(&refused));
+    let gone = gone.and_then(|()| private::remove(&path).map_err(at(&path)));
+    Some(done.and_then(|done| gone.map(|()| done)))
+}
+
+/// Whether the configuration is the new one already, for which the new certificates are meant: then none of before is put back, and what is left to do is done at a
+/// later start. `None`: that cannot be read now.
+fn is_written(data_dir: &Path, file: &ConfigFile) -> Option<bool> {
+    let text = file.text().ok()?;
+    Some(originals::is_end(data_dir, &text))
+}
+
+/// Puts certificates and keys of before back, unless the new configuration is written. Whether nothing of the file is valid then.
+fn give_up(data_dir: &Path, file: &ConfigFile) -> bool {
+    let is_over = is_written(data_dir, file) == Some(false);
+    if is_over {
+        put_back(data_dir);
+    }
+    is_over
 }
 
 /// Certificates and keys are those of before the file that is not done to its end, if there is one.
@@ -517,6 +536,12 @@ pub(crate) fn put_back(data_dir: &Path) {
     if let Err(error) = originals::put_back(data_dir) {
         let folder = data_dir.join(FOLDER);
         tracing::error!(folder = %folder.display(), %error, "certificates and keys of before are not put back");
+    }
+}
+
+fn forget_originals(data_dir: &Path) {
+    if let Err(error) = originals::forget(data_dir) {
+        tracing::error!(folder = %data_dir.display(), %error, "certificates and keys of before are not removed");
     }
 }
 
@@ -708,16 +733,57 @@ mod tests {
             path: path.clone(),
             cause: cause(),
         };
+        let unread = ConfigError::Read {
+            path: path.clone(),
+            cause: cause(),
+        };
         for error in [
             at(&path)(cause()),
             of_users.into(),
             of_administrators.into(),
             of_key.into(),
+            // Faults are words, such as those of a certificate that cannot be read.
+            ConfigError::from(unread.told().0).into(),
         ] {
             assert!(error.may_pass(), "{error}");
         }
         assert!(!at(&path)(io::Error::from_raw_os_error(libc::EACCES)).may_pass());
         assert!(!ProvisioningError::from(UsersError::Name).may_pass());
+    }
+
+    /// From then on the gateway starts with the new ones, whatever fails behind it.
+    #[test]
+    fn behind_the_writing_of_the_configuration_nothing_is_put_back() {
+        let gateway = Gateway::new();
+        let place = gateway.path("provisioned/a.pem");
+        let stands = || fs::read_to_string(&place).unwrap();
+        let node = || fs::read_to_string(gateway.path("headgate.toml")).unwrap();
+        fs::create_dir(gateway.path(FOLDER)).unwrap();
+        let file = |number: u32| {
+            format!(
+                "number = {number}\n[configuration]\nnode = \"n{number}\"\n[[files]]\nname = \"a.pem\"\ntext = \"new {number}\"\n"
+            )
+        };
+        for (number, is_taken_away) in [(1, false), (2, true)] {
+            fs::write(&place, "of before").unwrap();
+            gateway.waits_for(&file(number));
+            let kept = gateway.path(KEPT);
+            let _ = fs::remove_file(&kept);
+            fs::create_dir(&kept).unwrap();
+            gateway.finish().unwrap().unwrap_err();
+            assert!(waits(gateway.0.path()) && is_half_done(gateway.0.path()));
+            assert_eq!(stands(), format!("new {number}"));
+            assert!(node().contains(&format!("node = \"n{number}\"")));
+            fs::remove_dir(&kept).unwrap();
+            if is_taken_away {
+                fs::remove_file(gateway.path(WAITS)).unwrap();
+                assert!(gateway.finish().is_none());
+            } else {
+                assert_eq!(gateway.finish().unwrap().unwrap().number, 1);
+            }
+            assert_eq!(stands(), format!("new {number}"));
+            assert!(!is_unfinished(gateway.0.path()));
+        }
     }
 
     /// However the path of the key in use is spelled.

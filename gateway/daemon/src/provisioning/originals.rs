@@ -16,6 +16,8 @@ const KEPT: &str = "provisioned.before";
 const UNDER_WORK: &str = "provisioned.before.new";
 /// There is the digest of the file for which they are kept. No name of theirs begins so.
 const WHOSE: &str = ".of";
+/// There is the digest of the configuration that they are no longer meant for.
+const END: &str = ".end";
 /// Behind the name of what was not there. No file of a provisioning file ends so.
 const NONE: &str = ".new";
 
@@ -24,7 +26,8 @@ pub(super) fn are_left(data_dir: &Path) -> bool {
     are_kept(data_dir) || fs::symlink_metadata(data_dir.join(UNDER_WORK)).is_ok()
 }
 
-fn are_kept(data_dir: &Path) -> bool {
+/// Whether some are kept: what is there now may be these, the new ones, or some of both.
+pub(super) fn are_kept(data_dir: &Path) -> bool {
     // A link would lead elsewhere.
     fs::symlink_metadata(data_dir.join(KEPT)).is_ok_and(|kept| kept.is_dir())
 }
@@ -48,12 +51,28 @@ pub(super) fn keep<'n>(data_dir: &Path, text: &str, names: impl Iterator<Item = 
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 File::create_new(new.join(format!("{name}{NONE}")))?;
             }
-            kept => kept?,
+            kept => {
+                kept.map_err(|error| io::Error::new(error.kind(), format!("{FOLDER}/{name}: {error}")))?
+            }
         }
     }
     sync(&new)?;
     fs::rename(&new, data_dir.join(KEPT))?;
     sync(data_dir)
+}
+
+/// With this configuration the gateway starts with the new ones: once it is written, nothing is put back.
+pub(super) fn note_end(data_dir: &Path, configuration: &str) -> io::Result<()> {
+    match are_kept(data_dir) {
+        true => private::replace(&data_dir.join(KEPT).join(END), &Sha256::digest(configuration)),
+        false => Ok(()),
+    }
+}
+
+/// Whether that was noted for this configuration.
+pub(super) fn is_end(data_dir: &Path, configuration: &str) -> bool {
+    let noted = private::read(&data_dir.join(KEPT).join(END), 1_024);
+    noted.is_ok_and(|noted| noted == Sha256::digest(configuration)[..])
 }
 
 /// Puts them back, if there are any, and keeps them no longer.
@@ -65,7 +84,7 @@ pub(super) fn put_back(data_dir: &Path) -> io::Result<()> {
     super::make_own_folder(&folder)?;
     for entry in fs::read_dir(&kept)? {
         let name = entry?.file_name();
-        if name == WHOSE {
+        if name.as_encoded_bytes().starts_with(b".") {
             continue;
         }
         let was_there = name.to_str().and_then(|name| name.strip_suffix(NONE));

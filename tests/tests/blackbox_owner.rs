@@ -1,0 +1,148 @@
+//! Commands that root runs on the data folder of the gateway's user: docs/operations.md, "As whom". The one may have been taken over, and is not to become the other.
+
+use headgate_tests::blackbox::Setup;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+use std::path::{Path, PathBuf};
+
+const USER: u32 = 4_711;
+
+/// A gateway of that user that does not run, and a folder of root's.
+struct Machine {
+    setup: Setup,
+    roots: PathBuf,
+}
+
+impl Machine {
+    /// `None`: only root can give files away.
+    fn new() -> Option<Self> {
+        if fs::metadata("/proc/self").unwrap().uid() != 0 {
+            return None;
+        }
+        let setup = Setup::new();
+        setup.start().stop();
+        fs::set_permissions(setup.folder(), Permissions::from_mode(0o755)).unwrap();
+        let roots = setup.folder().join("roots");
+        fs::create_dir(&roots).unwrap();
+        fs::write(roots.join("shadow"), "secret").unwrap();
+        fs::set_permissions(roots.join("shadow"), Permissions::from_mode(0o600)).unwrap();
+        let machine = Self { setup, roots };
+        give(&machine.data(""));
+        Some(machine)
+    }
+
+    fn data(&self, name: &str) -> PathBuf {
+        self.setup.folder().join("data").join(name)
+    }
+
+    fn add(&self, name: &str) -> Result<(), String> {
+        let password = self.setup.folder().join("password");
+        fs::write(&password, "correct horse battery\n").unwrap();
+        fs::set_permissions(&password, Permissions::from_mode(0o600)).unwrap();
+        let words = ["users", "add", name, "--password-file", "password"];
+        self.setup.command(&words).map(drop).map_err(|(_, told)| told)
+    }
+
+    fn nothing_of_roots_has_changed(&self) {
+        assert_eq!(fs::read_dir(&self.roots).unwrap().count(), 1);
+        let shadow = self.roots.join("shadow");
+        assert_eq!(fs::metadata(&shadow).unwrap().uid(), 0);
+        assert_eq!(fs::read(shadow).unwrap(), b"secret");
+    }
+}
+
+fn give(path: &Path) {
+    each(path, &mut |path| lchown(path, Some(USER), Some(USER)).unwrap());
+}
+
+fn each(path: &Path, take: &mut dyn FnMut(&Path)) {
+    take(path);
+    if fs::symlink_metadata(path).unwrap().is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            each(&entry.unwrap().path(), take);
+        }
+    }
+}
+
+#[test]
+fn what_root_makes_in_the_folder_is_its_users() {
+    let Some(machine) = Machine::new() else { return };
+    machine.add("pump").unwrap();
+    let setup = &machine.setup;
+    let words = ["administrators", "add", "anna", "--password-file", "password"];
+    setup.command(&words).unwrap();
+    setup.command(&["store", "stats"]).unwrap();
+    setup.command(&["export", "a.archive"]).unwrap();
+    let archive = fs::metadata(setup.folder().join("a.archive")).unwrap();
+    assert_eq!((archive.uid(), archive.mode() & 0o777), (0, 0o600));
+    setup.command(&["restore", "a.archive", "--force"]).unwrap();
+    each(&machine.data(""), &mut |path| {
+        assert_eq!(
+            fs::symlink_metadata(path).unwrap().uid(),
+            USER,
+            "{}",
+            path.display()
+        );
+    });
+    assert_eq!(setup.said(&["users", "list"]).trim(), "pump");
+}
+
+/// A restore that was interrupted is gone on with; where it goes, it says itself.
+#[test]
+fn what_the_user_has_prepared_is_not_done_with_roots_rights() {
+    let Some(machine) = Machine::new() else { return };
+    machine.setup.command(&["export", "a.archive"]).unwrap();
+    let list = format!(
+        r#"[{{"from": "{}", "to": "{}"}}, {{"from": "{}", "to": "{}"}}]"#,
+        machine.data("evil").display(),
+        machine.roots.join("preload").display(),
+        machine.roots.join("shadow").display(),
+        machine.data("leak").display(),
+    );
+    for folder in ["restored", "restoring"] {
+        for command in [
+            &["export", "b.archive"][..],
+            &["restore", "a.archive", "--force"],
+            &["store", "stats"],
+        ] {
+            fs::create_dir_all(machine.data(folder).join("data")).unwrap();
+            fs::write(machine.data(folder).join("outside.json"), &list).unwrap();
+            fs::write(machine.data("evil"), "evil").unwrap();
+            give(&machine.data(""));
+            let _ = machine.setup.command(command);
+            machine.nothing_of_roots_has_changed();
+            assert!(!machine.data("leak").exists());
+            for left in ["restored", "restoring", "arriving"] {
+                let _ = fs::remove_dir_all(machine.data(left));
+            }
+        }
+    }
+}
+
+#[test]
+fn links_and_settings_of_the_user_lead_root_nowhere() {
+    let Some(machine) = Machine::new() else { return };
+    let lock = machine.data("users.lock");
+    let _ = fs::remove_file(&lock);
+    symlink(machine.roots.join("nologin"), &lock).unwrap();
+    lchown(&lock, Some(USER), None).unwrap();
+    machine.add("pump").unwrap_err();
+    machine.nothing_of_roots_has_changed();
+    fs::remove_file(&lock).unwrap();
+
+    let config = machine.setup.folder().join("headgate.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let users = machine.roots.join("users.json");
+    fs::write(
+        &config,
+        format!("auth.users_file = \"{}\"\n{text}", users.display()),
+    )
+    .unwrap();
+    lchown(&config, Some(USER), None).unwrap();
+    machine.add("pump").unwrap_err();
+    machine.nothing_of_roots_has_changed();
+    // The same in a configuration of root's is meant so.
+    lchown(&config, Some(0), None).unwrap();
+    machine.add("pump").unwrap();
+    assert!(users.exists());
+}
