@@ -141,8 +141,28 @@ fn links_and_settings_of_the_user_lead_root_nowhere() {
     lchown(&config, Some(USER), None).unwrap();
     machine.add("pump").unwrap_err();
     machine.nothing_of_roots_has_changed();
+    // Nor to a third user.
+    fs::create_dir(machine.setup.folder().join("alice")).unwrap();
+    lchown(machine.setup.folder().join("alice"), Some(1_234), Some(1_234)).unwrap();
+    let alices = machine.setup.folder().join("alice/users.json");
+    let of_alice = format!("auth.users_file = \"{}\"\n{text}", alices.display());
+    fs::write(&config, of_alice).unwrap();
+    machine.add("pump").unwrap_err();
+    assert!(!alices.exists());
     // The same in a configuration of root's is meant so.
     lchown(&config, Some(0), None).unwrap();
     machine.add("pump").unwrap();
-    assert!(users.exists());
+    assert_eq!(fs::metadata(alices).unwrap().uid(), 1_234);
+}
+
+/// A group that may write a folder of root's may be that of the gateway's user.
+#[test]
+fn what_others_may_write_is_nothing_for_root_to_work_in() {
+    let Some(machine) = Machine::new() else { return };
+    let data = machine.data("");
+    lchown(&data, Some(0), Some(USER)).unwrap();
+    fs::set_permissions(&data, Permissions::from_mode(0o770)).unwrap();
+    let told = machine.add("pump").unwrap_err();
+    assert!(told.contains("others may write it"), "{told}");
+    machine.nothing_of_roots_has_changed();
 }

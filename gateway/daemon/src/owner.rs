@@ -2,55 +2,58 @@
 //!
 //! That user may put links and pipes there at any moment, and says in the configuration where files go. So files are found, read and made as that user, to whom
 //! they belong then. Only what root has named itself, such as an archive, is [root's to open](named).
+//!
+//! Always true: whose a path is, the first name on it says that is not root's. What is above that nobody but root can exchange.
 
-use headgate_auth::file::folder_of;
 use rustix::process::{Gid, Uid, getegid, geteuid, getgroups, getuid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use std::fs::{self, Metadata};
 use std::io;
 use std::marker::PhantomData;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 /// A group without rights, where the folder's own is root's.
 const NO_GROUP: u32 = 65_534;
+/// Links on a path, as the system has it.
+const LINKS: usize = 40;
 
-/// As long as this is there, its thread and those that it starts have the rights of whoever has the folder.
+/// As long as this is there, its thread and those that it starts have the rights that were taken.
+#[derive(Default)]
 #[must_use]
 pub(crate) struct Acting {
-    /// What root was a member of; `None`: nothing has changed.
+    /// What root was a member of; `None`: it still is.
     before: Option<(Gid, Vec<Gid>)>,
     _stays_in_its_thread: PhantomData<*const ()>,
 }
 
 impl Acting {
-    /// Takes the rights of whoever has the folder in which something is to be done, or else the configuration that has named it, if root asks and it is not
-    /// root's. Another user has its own rights anyway.
-    pub(crate) fn for_owner_of(place: &Path, config: Option<&Path>) -> io::Result<Self> {
-        let mut acting = Self {
-            before: None,
-            _stays_in_its_thread: PhantomData,
-        };
-        // Who can write a folder can put another file into it.
-        let folder = config.map(folder_of);
-        let places = [Some(place), config, folder];
-        let Some(owner) = places.into_iter().flatten().find_map(other_than_root) else {
-            return Ok(acting);
-        };
-        if geteuid().is_root() {
-            acting.before = Some((getegid(), getgroups()?));
-            let group = match owner.gid() {
-                0 => NO_GROUP,
-                group => group,
-            };
-            become_user(Uid::from_raw(owner.uid()), Gid::from_raw(group)).map_err(|error| {
-                let user = owner.uid();
-                io::Error::other(format!(
-                    "what is user {user}'s is changed with that user's rights, which cannot be taken: {error}"
-                ))
-            })?;
+    /// Takes the rights of whoever has what is changed, if root asks, it is not root's, and no others were taken. Another user has its own rights anyway.
+    pub(crate) fn as_owner_of(&mut self, place: &Path) -> io::Result<()> {
+        self.take(|| other_than_root(place, asked_by(), Sudo::Above))
+    }
+
+    /// The same of the configuration, which says what that is: before it is read.
+    pub(crate) fn as_author_of(&mut self, configuration: &Path) -> io::Result<()> {
+        self.take(|| other_than_root(configuration, asked_by(), Sudo::Anywhere))
+    }
+
+    fn take(&mut self, find: impl FnOnce() -> io::Result<Option<(PathBuf, Metadata)>>) -> io::Result<()> {
+        if self.before.is_some() || !geteuid().is_root() {
+            return Ok(());
         }
-        Ok(acting)
+        let Some((place, owner)) = find()? else {
+            return Ok(());
+        };
+        self.before = Some((getegid(), getgroups()?));
+        let (user, group) = match (owner.uid(), owner.gid()) {
+            (user, 0) => (user, NO_GROUP),
+            ids => ids,
+        };
+        become_user(Uid::from_raw(user), Gid::from_raw(group)).map_err(|error| {
+            let place = place.display();
+            io::Error::other(format!("{place} is user {user}'s: what is done there is done with that user's rights, which cannot be taken: {error}"))
+        })
     }
 }
 
@@ -79,10 +82,66 @@ pub(crate) fn named<T>(open: impl FnOnce() -> T) -> T {
     opened
 }
 
-/// Whose it is, or the link to it, if that is not root.
-fn other_than_root(path: &Path) -> Option<Metadata> {
-    let found = [fs::symlink_metadata(path), fs::metadata(path)];
-    found.into_iter().flatten().find(|found| found.uid() != 0)
+/// Where a path may be of whoever has become root by sudo, and needs no way round: a configuration may be theirs, and what is above a data folder of root's. What is
+/// in their own is made as theirs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sudo {
+    Above,
+    Anywhere,
+}
+
+fn asked_by() -> Option<u32> {
+    std::env::var("SUDO_UID").ok()?.parse().ok()
+}
+
+/// The first name on a path that is not root's; `None`: all of it is, as far as it is there. What others may write, whose it is nobody can say.
+fn other_than_root(
+    path: &Path,
+    asked_by: Option<u32>,
+    sudo: Sudo,
+) -> io::Result<Option<(PathBuf, Metadata)>> {
+    let mut at = PathBuf::new();
+    let mut rest = names(&std::path::absolute(path)?);
+    let mut links = 0;
+    while let Some(name) = rest.pop() {
+        if name == Path::new("..") {
+            at.pop();
+            continue;
+        }
+        let next = at.join(&name);
+        let found = match fs::symlink_metadata(&next) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            found => found?,
+        };
+        let may_be_theirs = sudo == Sudo::Anywhere || (!rest.is_empty() && !found.is_symlink());
+        if found.uid() != 0 && !(may_be_theirs && asked_by == Some(found.uid())) {
+            return Ok(Some((next, found)));
+        }
+        if found.is_symlink() {
+            links += 1;
+            if links > LINKS {
+                return Err(rustix::io::Errno::LOOP.into());
+            }
+            rest.extend(names(&fs::read_link(&next)?));
+            continue;
+        }
+        let is_sticky = found.is_dir() && found.mode() & 0o1000 != 0;
+        if found.mode() & 0o022 != 0 && !is_sticky && found.uid() == 0 {
+            return Err(io::Error::other(format!(
+                "{} is root's, and others may write it: run this as the gateway's user (`runuser -u NAME -- headgate …`), or give it to that user",
+                next.display()
+            )));
+        }
+        at = next;
+    }
+    Ok(None)
+}
+
+/// Of a path, the last one first. An absolute one begins with the root of all.
+fn names(path: &Path) -> Vec<PathBuf> {
+    let components = path.components().rev();
+    let names = components.filter(|component| *component != Component::CurDir);
+    names.map(|name| PathBuf::from(name.as_os_str())).collect()
 }
 
 /// Root stays the real user, whom nobody else can send signals or look into.
@@ -101,23 +160,27 @@ fn become_root(group: Gid, groups: &[Gid]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{PermissionsExt as _, chown};
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
 
-    /// Only root can take somebody else's rights: without it there is nothing to try.
+    /// Only root can give files away: without it there is nothing to try.
+    fn folder() -> Option<tempfile::TempDir> {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        geteuid().is_root().then_some(folder)
+    }
+
     #[test]
     fn what_root_does_in_somebodys_folder_has_their_rights_alone() {
-        if !geteuid().is_root() {
-            return;
-        }
-        let above = tempfile::tempdir().unwrap();
-        fs::set_permissions(above.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let Some(above) = folder() else { return };
         let path = |name: &str| above.path().join(name);
         fs::create_dir(path("data")).unwrap();
-        chown(path("data"), Some(4_711), Some(4_712)).unwrap();
+        lchown(path("data"), Some(4_711), Some(4_712)).unwrap();
         fs::write(path("roots"), "secret").unwrap();
-        fs::set_permissions(path("roots"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::set_permissions(path("roots"), Permissions::from_mode(0o600)).unwrap();
         {
-            let _acting = Acting::for_owner_of(&path("data"), None).unwrap();
+            let mut acting = Acting::default();
+            acting.as_owner_of(&path("data/none/yet")).unwrap();
             fs::write(path("data/a"), "").unwrap();
             assert!(fs::read(path("roots")).is_err() && fs::write(path("b"), "").is_err());
             assert_eq!(named(|| fs::read(path("roots"))).unwrap(), b"secret");
@@ -128,20 +191,59 @@ mod tests {
         fs::write(path("b"), "").unwrap();
         let made = fs::metadata(path("data/a")).unwrap();
         assert_eq!((made.uid(), made.gid()), (4_711, 4_712));
+    }
 
-        // A folder of root's, with the configuration of somebody who says where it is.
-        fs::create_dir(path("etc")).unwrap();
-        fs::write(path("etc/headgate.toml"), "").unwrap();
-        let is_other = |config: &str| {
-            let _acting = Acting::for_owner_of(above.path(), Some(&path(config))).unwrap();
-            !geteuid().is_root()
+    #[test]
+    fn the_first_name_that_is_not_roots_says_whose_it_is() {
+        let Some(above) = folder() else { return };
+        let path = |name: &str| above.path().join(name);
+        for (folder, user) in [
+            ("home", 4_711),
+            ("home/data", 4_712),
+            ("home/own", 0),
+            ("roots", 0),
+        ] {
+            fs::create_dir(path(folder)).unwrap();
+            lchown(path(folder), Some(user), None).unwrap();
+        }
+        for (link, to, user) in [
+            ("home/led", "../roots", 4_711),
+            ("mine", "roots/x/..", 0),
+            ("led", "roots", 4_711),
+        ] {
+            symlink(to, path(link)).unwrap();
+            lchown(path(link), Some(user), None).unwrap();
+        }
+        let whose = |name: &str, asked_by| {
+            let found = other_than_root(&path(name), asked_by, Sudo::Above).unwrap();
+            found.map_or(0, |(_, found)| found.uid())
         };
-        assert!(!is_other("etc/headgate.toml") && !is_other("none"));
-        std::os::unix::fs::lchown(path("etc"), Some(4_711), None).unwrap();
-        assert!(is_other("etc/headgate.toml"));
-        std::os::unix::fs::symlink(path("roots"), path("link")).unwrap();
-        std::os::unix::fs::lchown(path("link"), Some(4_711), None).unwrap();
-        assert!(is_other("link"));
-        assert!(geteuid().is_root());
+        for (name, user) in [
+            ("home/data", 4_711),
+            ("home/own", 4_711),
+            ("home/none", 4_711),
+            ("home/led/x", 4_711),
+            ("led/", 4_711),
+            ("led/.", 4_711),
+            ("roots/none", 0),
+            ("roots/../home/own", 4_711),
+        ] {
+            assert_eq!(whose(name, None), user, "{name}");
+        }
+        // A folder of root's in the home of whoever has become root.
+        assert_eq!(whose("home/own", Some(4_711)), 0);
+        assert_eq!(whose("home", Some(4_711)), 4_711);
+        assert_eq!(whose("home/data", Some(4_711)), 4_712);
+        assert_eq!(whose("home/led/x", Some(4_711)), 4_711);
+        let config = other_than_root(&path("home/led/x"), Some(4_711), Sudo::Anywhere);
+        assert!(config.unwrap().is_none());
+
+        fs::create_dir(path("roots/x")).unwrap();
+        assert_eq!(whose("mine/y", None), 0);
+        for (mode, is_roots) in [(0o770, false), (0o707, false), (0o1777, true)] {
+            fs::set_permissions(path("roots/x"), Permissions::from_mode(mode)).unwrap();
+            let found = other_than_root(&path("roots/x/y"), None, Sudo::Above);
+            assert_eq!(found.is_ok(), is_roots);
+        }
     }
 }

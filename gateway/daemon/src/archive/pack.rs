@@ -4,9 +4,11 @@ use super::sealed::{Passphrase, Sealing};
 use super::unpack::LONGEST_MANIFEST;
 use super::{ArchiveError, Archived, DATA, Hashing, MANIFEST, Manifest, Stoppable, at, is_full};
 use crate::owner::named;
-use crate::private::all_ours;
+use crate::private::{self, all_ours};
+use rustix::process::geteuid;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tempfile::NamedTempFile;
@@ -213,9 +215,12 @@ pub(super) fn pack(
         true => new.persist(file),
         false => new.persist_noclobber(file),
     });
-    kept.map_err(|error| match error.error.kind() {
-        io::ErrorKind::AlreadyExists => ArchiveError::IsThere(file.to_owned()),
-        _ => at(file)(error.error),
+    kept.map_err(|error| {
+        named(|| drop(error.file));
+        match error.error.kind() {
+            io::ErrorKind::AlreadyExists => ArchiveError::IsThere(file.to_owned()),
+            _ => at(file)(error.error),
+        }
     })?;
     named(|| File::open(folder))
         .and_then(|folder| folder.sync_all())
@@ -328,8 +333,14 @@ fn forget_unfinished(folder: &Path) {
         let is_ours = name
             .to_str()
             .is_some_and(|name| name.starts_with(prefix) && name.ends_with(suffix));
-        let is_left = || File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
-        if is_ours && is_left() {
+        // Anybody can put a link or a pipe of such a name into a folder for all.
+        let is_file = || {
+            entry
+                .metadata()
+                .is_ok_and(|found| found.is_file() && found.uid() == geteuid().as_raw())
+        };
+        let is_left = || private::open(&entry.path()).is_ok_and(|file| file.try_lock().is_ok());
+        if is_ours && is_file() && is_left() {
             let _ = fs::remove_file(entry.path());
         }
     }

@@ -4,7 +4,7 @@ use super::error::CommandError;
 use super::gateway::Gateway;
 use super::table::{columns, date, text};
 use super::users::read_password;
-use super::{acting, config_for};
+use super::{config_to_change, data_dir};
 use crate::api::ControlError;
 use crate::bridges::escape;
 use crate::owner::Acting;
@@ -172,8 +172,7 @@ impl Change {
 
 /// Those of a gateway that does not run.
 fn admin(gateway: &Gateway) -> Result<(Admin, Acting), CommandError> {
-    let config = config_for(&["data_dir"], gateway.config())?;
-    let acting = acting(&config.data_dir, gateway.config())?;
+    let (config, acting) = config_to_change(&["data_dir"], gateway.config(), data_dir)?;
     std::fs::create_dir_all(&config.data_dir)?;
     Ok((Admin::load(&config.data_dir, Duration::ZERO)?, acting))
 }

@@ -2,7 +2,7 @@
 
 use super::error::CommandError;
 use super::table::date;
-use super::{acting, config_for};
+use super::{config_for, config_to_change, data_dir};
 use crate::api::{ControlClient, ControlError};
 use crate::archive::{
     self, ArchiveError, Hold, Holds, Making, Manifest, Outward, Passphrase, Snapshot, Taking,
@@ -80,13 +80,13 @@ impl ExportCommand {
     /// Runs the command.
     pub fn run(self) -> Outcome {
         private::make_files_private();
-        let config = config_for(&NEEDED, self.config.as_deref())?;
-        let config_file = given_or_own(self.config.as_deref())?;
         let passphrase = passphrase_of(self.passphrase_file.as_deref())?;
         let passphrase = passphrase.map(Passphrase::checked).transpose()?;
         if !self.force && self.file.exists() {
             return Err(ArchiveError::IsThere(self.file).into());
         }
+        let (config, acting) = config_to_change(&NEEDED, self.config.as_deref(), data_dir)?;
+        let config_file = given_or_own(self.config.as_deref())?;
         let making = Making {
             config: &config,
             config_file: config_file.as_deref(),
@@ -95,7 +95,6 @@ impl ExportCommand {
             reserve: 0,
             stop: &CancellationToken::new(),
         };
-        let acting = acting(&config.data_dir, self.config.as_deref())?;
         let manifest = match Hold::for_command(&config.data_dir) {
             Ok(_hold) => making.of_stopped(&self.file)?,
             Err(ArchiveError::InUse(_)) => export_running(&self.file, &making)?,
@@ -138,12 +137,16 @@ impl RestoreCommand {
         let file = self.config_file(text.as_deref())?;
         let missing = file.as_deref().filter(|file| !file.exists());
         let new = missing.zip(text.as_deref());
+        let mut acting = Acting::default();
+        if let Some(file) = &file {
+            acting.as_author_of(file)?;
+        }
         let config = match new {
             Some((_, text)) => config_of(text)?,
             None => config_for(&NEEDED, self.config.as_deref())?,
         };
         let data_dir = &config.data_dir;
-        let acting = Acting::for_owner_of(data_dir, file.as_deref())?;
+        acting.as_owner_of(data_dir)?;
         fs::create_dir_all(data_dir).map_err(|cause| ArchiveError::File {
             path: data_dir.clone(),
             cause,

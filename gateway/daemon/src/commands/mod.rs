@@ -76,10 +76,24 @@ fn config_for(needed: &[&str], path: Option<&Path>) -> Result<Config, ConfigErro
     Ok(config)
 }
 
-/// While this is there, root has the rights of the user alone whose folder that is, or whose configuration says so.
-fn acting(place: &Path, config: Option<&Path>) -> Result<Acting, CommandError> {
-    let config = given_or_own(config)?;
-    Ok(Acting::for_owner_of(place, config.as_deref())?)
+/// The same for a command that changes what is at a `place` of which the configuration tells. As long as the second is there, root has the rights alone of the user
+/// whose configuration that is, or else whose place.
+fn config_to_change(
+    needed: &[&str],
+    path: Option<&Path>,
+    place: impl FnOnce(&Config) -> PathBuf,
+) -> Result<(Config, Acting), CommandError> {
+    let mut acting = Acting::default();
+    if let Some(file) = given_or_own(path)? {
+        acting.as_author_of(&file)?;
+    }
+    let config = config_for(needed, path)?;
+    acting.as_owner_of(&place(&config))?;
+    Ok((config, acting))
+}
+
+fn data_dir(config: &Config) -> PathBuf {
+    config.data_dir.clone()
 }
 
 /// A command that was given no configuration means the gateway of a data folder: that must be there.

@@ -4,7 +4,7 @@ use super::error::CommandError;
 use super::gateway::Gateway;
 use super::restart::{WAIT, begin_anew};
 use super::table::date;
-use super::{acting, config_for, there_is_one};
+use super::{config_for, config_to_change, data_dir, there_is_one};
 use crate::archive::{ArchiveError, Hold};
 use crate::config::{given_or_own, own_file};
 use crate::live::{self, ConfigFile};
@@ -246,11 +246,10 @@ fn doubts(file: &Path, content: &str, document: &Document) -> Result<Vec<String>
 }
 
 fn take(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<(), CommandError> {
-    let config = config_for(&NEEDED, gateway.config())?;
-    let data_dir = &config.data_dir;
     let text = read(file)?;
+    let (config, acting) = config_to_change(&NEEDED, gateway.config(), data_dir)?;
+    let data_dir = &config.data_dir;
     there_is_one(gateway.config(), data_dir)?;
-    let acting = acting(data_dir, gateway.config())?;
     fs::create_dir_all(data_dir).map_err(|cause| CommandError::File {
         path: data_dir.clone(),
         cause,
@@ -307,13 +306,12 @@ fn config_file(gateway: &Gateway) -> Result<ConfigFile, CommandError> {
 }
 
 fn finish(gateway: &Gateway, key: Option<PathBuf>) -> Result<(), CommandError> {
-    let config = config_for(&NEEDED, gateway.config())?;
+    let (config, _acting) = config_to_change(&NEEDED, gateway.config(), data_dir)?;
     let data_dir = &config.data_dir;
     if !provisioning::is_unfinished(data_dir) {
         gateway.answer(&json!({ "number": null }), |_| "no file waits".to_owned());
         return Ok(());
     }
-    let _acting = acting(data_dir, gateway.config())?;
     let _hold = Hold::for_command(data_dir)?;
     let key = key.unwrap_or_else(|| config.firmware.provisioning_key.clone());
     let done = provisioning::finish_waiting(data_dir, &key, &config_file(gateway)?);

@@ -1,7 +1,7 @@
 //! `headgate store`: looks into a store that no gateway has open, and repairs or shrinks it. A running gateway tells the same under
 //! `$SYS/brokers/{node}/stats/store/`.
 
-use super::{acting, config_for};
+use super::{config_to_change, data_dir};
 use crate::config::Durability;
 use clap::{Args, Subcommand};
 use headgate_cli::{Outcome, note, say, say_json};
@@ -48,8 +48,8 @@ impl StoreCommand {
     /// Runs the command.
     pub fn run(self) -> Outcome {
         crate::private::make_files_private();
-        let config = config_for(&["data_dir", "store.durability"], self.config.as_deref())?;
-        let _acting = acting(&config.data_dir, self.config.as_deref())?;
+        let needed = ["data_dir", "store.durability"];
+        let (config, _acting) = config_to_change(&needed, self.config.as_deref(), data_dir)?;
         let path = config.data_dir.join("store");
         if config.store.durability == Durability::Memory {
             return Err("store.durability: this gateway keeps nothing".into());

@@ -1,7 +1,7 @@
 //! `headgate users`: who may connect with a name and a password. A running gateway has taken a change over when the command ends.
 
 use super::error::CommandError;
-use super::{acting, config_for, there_is_one};
+use super::{config_to_change, there_is_one};
 use crate::api::ControlClient;
 use crate::owner::named;
 use clap::{Args, Subcommand, ValueEnum};
@@ -72,14 +72,15 @@ impl UsersCommand {
     /// Runs the command.
     pub fn run(self) -> Outcome {
         crate::private::make_files_private();
-        let config = config_for(&["data_dir", "auth.users_file"], self.config.as_deref())?;
+        let needed = ["data_dir", "auth.users_file"];
+        let (config, acting) = config_to_change(&needed, self.config.as_deref(), |config| {
+            folder_of(&Access::users_file(&config.auth, &config.data_dir)).to_owned()
+        })?;
         let path = Access::users_file(&config.auth, &config.data_dir);
-        let (folder, config_file) = (folder_of(&path), self.config.as_deref());
         let changes = !matches!(self.action, Action::List);
         let (done, line) = match self.action {
             Action::Add { name, password_file } => {
-                let password = read_password(&name, password_file)?;
-                let _acting = acting(folder, config_file)?;
+                let password = named(|| read_password(&name, password_file))?;
                 let made =
                     missing_folder(&path).map(|folder| format!("made the folder {}", folder.display()));
                 let (new, _) = Users::change(&path, |users| users.set(&name, &password))?;
@@ -91,7 +92,6 @@ impl UsersCommand {
                 (serde_json::json!({ done: name }), line)
             }
             Action::Del { name } => {
-                let _acting = acting(folder, config_file)?;
                 Users::change(&path, |users| users.remove(&name))?;
                 let line = format!(
                     "removed {name}; connections that are open stay: `headgate clients kick ID` ends one"
@@ -100,7 +100,6 @@ impl UsersCommand {
             }
             Action::List => {
                 there_is_one(self.config.as_deref(), &config.data_dir)?;
-                let _acting = acting(folder, config_file)?;
                 let users = Users::load(&path)?;
                 let names: Vec<&str> = users.names().collect();
                 (serde_json::json!({ "users": names }), names.join("\n"))
@@ -115,7 +114,6 @@ impl UsersCommand {
                     (Format::Csv, Some(method)) => UsersFormat::Csv(method),
                     _ => UsersFormat::Mosquitto,
                 };
-                let _acting = acting(folder, config_file)?;
                 let (imported, _) =
                     Users::change(&path, |users| named(|| users.import(&file, format, replace)))?;
                 let line = format!(
@@ -125,6 +123,7 @@ impl UsersCommand {
                 (serde_json::to_value(imported)?, line)
             }
         };
+        drop(acting);
         // A gateway that runs knows it when this ends; one that does not reads it when it starts.
         if changes {
             let gateway = ControlClient::new(&config.data_dir);

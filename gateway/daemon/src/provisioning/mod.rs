@@ -396,6 +396,12 @@ impl Accepted {
         self.check_key_in_place(data_dir, &started.config)?;
         let admin = Admin::load(data_dir, started.config.http.session_idle)?;
         let users_file = Access::users_file(&started.config.auth, data_dir);
+        Users::load(&users_file)?;
+        // Where it cannot be written, nobody is there who was not there before.
+        if !document.configuration.is_empty() {
+            originals::note_end(data_dir, &text).map_err(at(data_dir))?;
+            file.write(&text).map_err(at(file.path()))?;
+        }
         if !document.users.is_empty() {
             Users::change(&users_file, |users| {
                 let mut each = document.users.iter();
@@ -403,10 +409,6 @@ impl Accepted {
             })?;
         }
         self.add_administrators(&admin)?;
-        if !document.configuration.is_empty() {
-            originals::note_end(data_dir, &text).map_err(at(data_dir))?;
-            file.write(&text).map_err(at(file.path()))?;
-        }
         let kept = data_dir.join(KEPT);
         private::replace(&kept, self.text.as_bytes()).map_err(at(&kept))?;
         let done = Taken {
@@ -500,10 +502,10 @@ pub(crate) fn finish_waiting(
         Err(error) => (String::new(), Err(error.into())),
     };
     let done = accepted.and_then(|accepted| accepted.carry_out(data_dir, file));
-    if let Err(error) = &done {
-        if !give_up(data_dir, file) || error.may_pass() {
-            return Some(done);
-        }
+    if let Err(error) = &done
+        && (!give_up(data_dir, file) || error.may_pass())
+    {
+        return Some(done);
     }
     let refused = data_dir.join(REFUSED);
     let noted = match &done {

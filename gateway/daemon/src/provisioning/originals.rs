@@ -52,7 +52,7 @@ pub(super) fn keep<'n>(data_dir: &Path, text: &str, names: impl Iterator<Item = 
                 File::create_new(new.join(format!("{name}{NONE}")))?;
             }
             kept => {
-                kept.map_err(|error| io::Error::new(error.kind(), format!("{FOLDER}/{name}: {error}")))?
+                kept.map_err(|error| io::Error::new(error.kind(), format!("{FOLDER}/{name}: {error}")))?;
             }
         }
     }
@@ -97,7 +97,7 @@ pub(super) fn put_back(data_dir: &Path) -> io::Result<()> {
         let beside = folder.join(beside);
         remove_file(&beside)?;
         link_or_copy(&kept.join(&name), &beside)?;
-        fs::rename(&beside, &place)?;
+        fs::rename(&beside, &place).inspect_err(|_| drop(fs::remove_file(&beside)))?;
         // It may have been the same file still, of which both names stay then.
         remove_file(&beside)?;
     }
