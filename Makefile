@@ -122,6 +122,6 @@ bundle:
 	firmware-image/bundle.sh
 
 ## The image in emulation: boot, updates that work, break or are refused, power cuts at each step, within writes of the boot environment
-## and at ROUNDS random moments, with figures. An hour; CASES=boot,refuse,update,fallback,watchdog,provision,reset,clock,idle,cut,environment,random.
+## and at ROUNDS random moments, with figures. An hour and a half for all on two cores; CASES=boot,refuse,update,fallback,watchdog,provision,reset,clock,idle,cut,environment,random.
 image-test:
 	ROUNDS=$(if $(filter file,$(origin ROUNDS)),2,$(ROUNDS)) firmware-image/image-test.sh
