@@ -14,6 +14,12 @@ fn found(gw: &Gateway, filter: &str) -> Vec<String> {
     messages.iter().map(PublishExt::brief).collect()
 }
 
+fn retain(publisher: &mut Client, messages: &[(&str, &str)]) {
+    for (topic, payload) in messages {
+        publisher.send(publish(topic, payload).retain());
+    }
+}
+
 fn handling(retain_handling: RetainHandling) -> SubscribeOptions {
     SubscribeOptions {
         retain_handling,
@@ -261,6 +267,67 @@ fn retained_messages_are_limited() {
     }
     assert_eq!(watcher.heard().len(), 5);
     assert_eq!(found(&gw, "#"), ["a=4", "b=2"]);
+}
+
+/// What the gateway retains below `$SYS/` is bounded by its own code: limits of clients neither refuse it nor count it, also after a restart, and it does
+/// not expire. docs/operations.md#alarms
+#[test]
+fn limits_of_retained_messages_leave_out_those_of_the_gateway() {
+    let gw = Gateway::with(|s| {
+        s.bus.retained.max_count = 2;
+        s.bus.retained.max_bytes = 1_000;
+        s.bus.retained.max_payload_bytes = 3;
+        s.bus.retained.expiry = Duration::from_secs(60);
+    });
+    let alert = |payload: &str| {
+        gw.tell(Message {
+            qos: Qos::AtLeastOnce,
+            retain: true,
+            ..Message::new(
+                Topic::try_from("$SYS/brokers/n/alarms/hot/alert").unwrap(),
+                payload.to_owned(),
+            )
+        });
+    };
+    let told = |payload: &str| vec![format!("$SYS/brokers/n/alarms/hot/alert={payload}")];
+    let retained = |gw: &Gateway| (gw.stats().retained, gw.stats().memory.retained);
+    let long = "it is hot, ".repeat(100);
+    retain(&mut gw.client(V5, "p"), &[("a", "1"), ("b", "2"), ("c", "3")]);
+    assert_eq!(found(&gw, "#"), ["a=1", "b=2"]);
+    let full = retained(&gw);
+
+    alert("it is warm");
+    alert(&long);
+    assert_eq!(found(&gw, "$SYS/#"), told(&long));
+    assert_eq!(retained(&gw), full);
+    gw.crash(Duration::from_secs(59));
+    assert_eq!(retained(&gw), full);
+    gw.sleep(2);
+    assert_eq!(retained(&gw).0, 0);
+    assert_eq!(found(&gw, "$SYS/#"), told(&long));
+
+    // The room is that of clients, whatever the gateway has.
+    retain(&mut gw.client(V5, "p"), &[("a", "1"), ("b", "2"), ("c", "3")]);
+    assert_eq!(found(&gw, "#"), ["a=1", "b=2"]);
+    alert("");
+    assert_eq!(retained(&gw), full);
+    assert_eq!(found(&gw, "$SYS/#"), Vec::<String>::new());
+}
+
+/// The exemption is the gateway's alone: what a client may say of itself below `$SYS/` counts like all it retains. docs/from-mosquitto.md
+#[test]
+fn a_clients_own_state_counts_for_the_limits() {
+    let gw = Gateway::with(|s| s.bus.retained.max_count = 1);
+    let state = "$SYS/broker/connection/other/state";
+    let (mut publisher, mut other) = (gw.client(V5, "p"), gw.client(V5, "other"));
+    retain(&mut publisher, &[("a", "1")]);
+    retain(&mut other, &[(state, "1")]);
+    assert_eq!(found(&gw, "$SYS/#"), Vec::<String>::new());
+    assert_eq!(gw.stats().retained, 1);
+    retain(&mut publisher, &[("a", "")]);
+    retain(&mut other, &[(state, "1"), ("a", "1")]);
+    assert_eq!(found(&gw, "$SYS/#"), [format!("{state}=1")]);
+    assert_eq!((gw.stats().retained, found(&gw, "a")), (1, vec![]));
 }
 
 /// The operator may let retained messages end that say nothing of their expiry.

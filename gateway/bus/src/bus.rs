@@ -480,7 +480,7 @@ impl Bus {
             subscriptions: gauges.subscriptions,
             durable_subscriptions: gauges.durable_subscriptions,
             filters: self.index.filters(),
-            retained: self.retention.messages.len(),
+            retained: self.retention.messages.counted(),
             durable_retained: self.retention.messages.durable(),
             delayed: self.delayed.len(),
             queued: queued.entries,

@@ -2,7 +2,7 @@
 //!
 //! Always true: at most one message for a topic; an empty payload removes it \[MQTT-3.3.1-6\]; an expired one is never delivered; each that expires is
 //! in `expiries` once. They are kept in the order of their topics, so that a filter's literal beginning bounds the search and a search can be taken up
-//! again.
+//! again. Those that the gateway itself has below `$SYS/` are found like all others, and counted as nobody's: its own code bounds them.
 
 use bytes::Bytes;
 use headgate_model::store::MessageId;
@@ -22,6 +22,8 @@ pub(crate) struct RetainedMessage {
     pub id: Option<MessageId>,
     /// For whom it counts.
     pub owner: Option<Owner>,
+    /// The gateway's own, below `$SYS/`: it does not count.
+    pub of_gateway: bool,
 }
 
 /// A client, by a number made of its client id: whoever comes back has the same.
@@ -39,6 +41,8 @@ impl Owner {
 #[derive(Debug, Default)]
 pub(crate) struct Retained {
     by_topic: BTreeMap<Bytes, RetainedMessage>,
+    /// How many are not the gateway's own, and their bytes.
+    counted: usize,
     bytes: usize,
     /// How many are in the store.
     durable: usize,
@@ -56,8 +60,9 @@ pub(crate) enum Scanned {
 }
 
 impl Retained {
-    pub(crate) fn len(&self) -> usize {
-        self.by_topic.len()
+    /// How many there are, without the gateway's own.
+    pub(crate) fn counted(&self) -> usize {
+        self.counted
     }
 
     /// How many are in the store.
@@ -65,14 +70,14 @@ impl Retained {
         self.durable
     }
 
-    /// Bytes of all of them.
+    /// Bytes of those that count.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Bytes of all of them if this one were among them.
+    /// Bytes of those that count if this one were among them.
     pub(crate) fn bytes_with(&self, message: &Message) -> usize {
-        let old = self.get(message.topic.as_bytes());
+        let old = self.get(message.topic.as_bytes()).filter(|old| !old.of_gateway);
         self.bytes + message.size() - old.map_or(0, |old| old.message.size())
     }
 
@@ -95,7 +100,10 @@ impl Retained {
     pub(crate) fn put(&mut self, retained: RetainedMessage) {
         let topic = retained.message.topic.bytes();
         self.remove(topic);
-        self.bytes += retained.message.size();
+        if !retained.of_gateway {
+            self.counted += 1;
+            self.bytes += retained.message.size();
+        }
         self.durable += usize::from(retained.id.is_some());
         if let Some(at) = retained.message.expires_at {
             self.expiries.insert((at, topic.clone()));
@@ -108,7 +116,10 @@ impl Retained {
 
     pub(crate) fn remove(&mut self, topic: &[u8]) -> Option<RetainedMessage> {
         let old = self.by_topic.remove(topic)?;
-        self.bytes -= old.message.size();
+        if !old.of_gateway {
+            self.counted -= 1;
+            self.bytes -= old.message.size();
+        }
         self.durable -= usize::from(old.id.is_some());
         if let Some(at) = old.message.expires_at {
             self.expiries.remove(&(at, old.message.topic.bytes().clone()));
@@ -190,6 +201,7 @@ mod tests {
                 message,
                 id: Some(MessageId(n)),
                 owner: None,
+                of_gateway: false,
             });
         }
         retained

@@ -7,6 +7,7 @@ use crate::routing::{LastingCopy, Target, identifiers};
 use crate::sessions::Slot;
 use crate::stats::DropReason;
 use bytes::Bytes;
+use headgate_model::link::RESERVED_CLIENT_ID;
 use headgate_model::memory::Want;
 use headgate_model::store::{MessageId, StoredMessage};
 use headgate_model::{
@@ -20,6 +21,8 @@ use std::time::Duration;
 
 /// Retained topics looked at in one turn of one session: a search through a million of them must not hold up live traffic.
 const SCAN_BUDGET: usize = 256;
+/// Where the gateway says what it has to say of itself.
+const SYSTEM: &[u8] = b"$SYS/";
 /// Retained messages delivered in one turn of one session.
 const SCAN_DELIVERIES: usize = 64;
 
@@ -87,7 +90,7 @@ impl Scans {
 pub(crate) fn is_news_of_gateway(message: &Message) -> bool {
     message.publisher.is_none()
         && message.qos == Qos::AtMostOnce
-        && message.topic.as_bytes().starts_with(b"$SYS/")
+        && message.topic.as_bytes().starts_with(SYSTEM)
 }
 
 impl Bus {
@@ -103,27 +106,18 @@ impl Bus {
         if message.payload.is_empty() {
             return self.drop_retained(topic); // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
         }
-        let limits = &self.settings.retained;
-        let known = &self.retention.messages;
-        let is_new = !known.contains(topic);
         // What a link brings in is not the link's.
         let publisher = from.map(|slot| &self.sessions[slot]);
         let owner = publisher.filter(|session| session.link.is_none());
         let owner = owner.map(|session| Owner::of(session.client.as_str()));
-        let has_too_many =
-            owner.is_some_and(|owner| known.owned_with(owner, topic) > limits.max_count_per_client);
-        if !limits.available
-            || message.payload.len() > limits.max_payload_bytes
-            || (is_new && known.len() >= limits.max_count)
-            || has_too_many
-            || known.bytes_with(message) > limits.max_bytes
-            || !self.has_memory(Want::ToKeep, message.size())
-        {
+        let of_gateway = self.is_said_by_gateway(message);
+        let limits = &self.settings.retained;
+        if !limits.available || !(of_gateway || self.may_keep(message, owner)) {
             self.counters.drop(DropReason::NotRetained);
             return false;
         }
         let mut retained = copy.compact(message);
-        if retained.expires_at.is_none() && limits.expiry > Duration::ZERO {
+        if retained.expires_at.is_none() && limits.expiry > Duration::ZERO && !of_gateway {
             retained = Arc::new(Message {
                 expires_at: Some(now + limits.expiry),
                 ..(*retained).clone()
@@ -145,8 +139,28 @@ impl Bus {
             message: retained,
             id,
             owner,
+            of_gateway,
         });
         is_durable
+    }
+
+    /// Whether the gateway, or one of its bridges, says this below `$SYS/`. No client can: the gate keeps it out.
+    fn is_said_by_gateway(&self, message: &Message) -> bool {
+        message.topic.as_bytes().starts_with(SYSTEM) && self.links.is_gateway(message.publisher)
+    }
+
+    /// Whether the limits leave room for a message of others than the gateway.
+    fn may_keep(&self, message: &Message, owner: Option<Owner>) -> bool {
+        let (limits, known) = (&self.settings.retained, &self.retention.messages);
+        let topic = message.topic.as_bytes();
+        let is_new = !known.contains(topic);
+        let has_too_many =
+            owner.is_some_and(|owner| known.owned_with(owner, topic) > limits.max_count_per_client);
+        message.payload.len() <= limits.max_payload_bytes
+            && !(is_new && known.counted() >= limits.max_count)
+            && !has_too_many
+            && known.bytes_with(message) <= limits.max_bytes
+            && self.has_memory(Want::ToKeep, message.size())
     }
 
     /// What is retained at one topic, for a client that may subscribe to it.
@@ -191,19 +205,26 @@ impl Bus {
     /// What an earlier run retained.
     pub(crate) fn restore_retained(&mut self, retained: Vec<(MessageId, StoredMessage)>) {
         let publishers = self.sessions.iter();
-        let owners = publishers.map(|(_, session)| (session.id, Owner::of(session.client.as_str())));
-        let owners: HashMap<SessionId, Owner> = owners.collect();
+        let owners = publishers.map(|(_, session)| {
+            let client = session.client.as_str();
+            let is_bridge = client.starts_with(RESERVED_CLIENT_ID);
+            (session.id, (Owner::of(client), is_bridge))
+        });
+        let owners: HashMap<SessionId, (Owner, bool)> = owners.collect();
         for (id, stored) in retained {
             self.numbers.note_message(id);
             let message = self.read_back(stored);
             self.note_publisher(&message);
-            let owner = message
-                .publisher
-                .and_then(|publisher| owners.get(&publisher).copied());
-            let id = Some(id);
-            self.retention
-                .messages
-                .put(RetainedMessage { message, id, owner });
+            let publisher = message.publisher;
+            let known = publisher.and_then(|publisher| owners.get(&publisher).copied());
+            let by_gateway = known.map_or(publisher.is_none(), |(_, is_bridge)| is_bridge);
+            let of_gateway = by_gateway && message.topic.as_bytes().starts_with(SYSTEM);
+            self.retention.messages.put(RetainedMessage {
+                message,
+                id: Some(id),
+                owner: known.map(|(owner, _)| owner),
+                of_gateway,
+            });
         }
     }
 

@@ -52,6 +52,15 @@ fn what_is_wrong_with_a_form_is_told_in_emqs_words() {
     assert_eq!(told(b"message=x"), bad_topics);
     let denied = "`secret/1` may not be published: auth.acl[0]".to_owned();
     assert_eq!(told(b"topics=a,secret/1&message=x"), (403, denied));
+    // A client on a connection may say there whether it is up. A form names any client: it would fill what the gateway has for itself.
+    for topic in [
+        "$SYS/broker/connection/any/state",
+        "$delayed/1/$SYS/broker/connection/any/state",
+    ] {
+        let form = format!("client=any&retain=1&topic={topic}&message=1");
+        let denied = format!("`{topic}` may not be published: topics under $SYS are the gateway's");
+        assert_eq!(told(form.as_bytes()), (403, denied));
+    }
 
     let unauthorized = (401, "Unauthorized".to_owned());
     let nobody = post(&bench.http, b"topic=a&message=x");

@@ -17,7 +17,7 @@ use headgate_access::{ConnectionInfo, PeerAddr};
 use headgate_admin::Role;
 use headgate_model::access::Unrestricted;
 use headgate_model::bus::{Outcome, Refusal};
-use headgate_model::gate::is_reserved;
+use headgate_model::gate::{is_of_gateway, is_reserved};
 use headgate_model::message::Properties;
 use headgate_model::{
     AccessPolicy, Admitted, ClientId, Message, Metric, NameError, Naming, Qos, Topic, TopicError, UserLimit,
@@ -99,6 +99,14 @@ pub(super) enum Unpublished {
 }
 
 impl Unpublished {
+    /// Its topic is the gateway's own.
+    fn system(message: &Message) -> Self {
+        Self::Denied {
+            topic: message.topic.to_string(),
+            why: "topics under $SYS are the gateway's".into(),
+        }
+    }
+
     /// What HTTP has for it.
     pub(super) fn status(&self) -> StatusCode {
         match self {
@@ -204,6 +212,10 @@ impl Author {
             Qos::ExactlyOnce => Metric::Qos2Received,
         });
         let refused = match naming.gate(&self.client, Some(&self.policy)).publish(message) {
+            // A client may say there whether it is up. Who asks by HTTP is none, and names any.
+            Verdict::Admitted(message) if is_of_gateway(&message) => {
+                return Err(Unpublished::system(&message));
+            }
             Verdict::Admitted(message) => return Ok(message),
             Verdict::Refused(refused) => refused,
             // The rules of this gateway decide at once; who would have to be asked is not.

@@ -301,7 +301,11 @@ impl Snapshot {
                 bus.subscriptions,
             ),
             ("topic_filters", "Distinct topic filters.", bus.filters),
-            ("retained_messages", "Retained messages.", bus.retained),
+            (
+                "retained_messages",
+                "Retained messages, without the gateway's own below $SYS.",
+                bus.retained,
+            ),
             ("delayed_messages", "Delayed messages.", bus.delayed),
             (
                 "queued_messages",
@@ -422,7 +426,11 @@ impl Snapshot {
             out.gauge("memory_max_bytes", "The limit of that ledger.", memory.max);
         }
         let (retained, delayed) = (memory.retained, memory.delayed);
-        out.gauge("retained_bytes", "Bytes of retained messages.", retained);
+        out.gauge(
+            "retained_bytes",
+            "Bytes of retained messages, without the gateway's own below $SYS.",
+            retained,
+        );
         out.gauge("delayed_bytes", "Bytes of delayed messages.", delayed);
     }
 
