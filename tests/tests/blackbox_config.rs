@@ -776,6 +776,114 @@ fn a_fault_elsewhere_does_not_keep_from_users_and_store() {
 /// `headgate reload` and SIGHUP say what has changed, and what of it needs a restart; of a secret only that it has.
 #[test]
 fn reading_again_tells_what_has_changed() {
+/// A file that is no TOML hides the running gateway from no command that asks it: the configuration of before can be taken back. What would write into a
+/// data folder by itself does not guess which one is meant.
+#[test]
+fn a_running_gateway_is_found_by_a_file_that_is_no_toml() {
+    let setup = Setup::with("");
+    let daemon = setup.start();
+    let file = setup.folder().join("headgate.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let run = |args: &[&str]| {
+        let config = ["--config", "headgate.toml"];
+        in_folder(setup.folder(), &[args, &config].concat(), &[])
+    };
+    std::fs::write(&file, format!("max_connections = 77\n{text}")).unwrap();
+    assert!(run(&["reload"]).status.success());
+    let said_twice = format!("{text}[sys]\n[sys]\n");
+    for (broken, fault) in [
+        (format!("a = = 1\n{text}"), "headgate.toml:1:"),
+        (said_twice, "stands twice"),
+    ] {
+        std::fs::write(&file, broken).unwrap();
+        for asks in [&["status"][..], &["alarms"], &["config", "history"]] {
+            let output = run(asks);
+            assert!(output.status.success(), "{asks:?} {output:?}");
+            let warning = &complaints(&output)[0];
+            assert!(
+                warning.starts_with("warning: ") && warning.contains(fault),
+                "{output:?}"
+            );
+        }
+        std::fs::write(setup.folder().join("password"), "secret").unwrap();
+        for refused in [
+            &["reload"][..],
+            &["users", "add", "joe", "--password-file", "password"],
+            &["store", "check"],
+        ] {
+            let output = run(refused);
+            assert!(
+                !output.status.success() && complaints(&output)[0].contains(fault),
+                "{refused:?} {output:?}"
+            );
+        }
+    }
+    let output = run(&["config", "rollback"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    assert!(complaints(&run(&["status"])).is_empty());
+    daemon.stop();
+
+    // Nothing runs: who would write there does not take what the line says.
+    std::fs::write(&file, format!("{text}= 1\n")).unwrap();
+    let add = ["administrators", "add", "joe", "--password-file", "password"];
+    let output = run(&add);
+    assert!(!output.status.success(), "{output:?}");
+    assert!(!setup.folder().join("data/administrators.json").exists());
+}
+
+/// The ports of the defaults may be taken on this machine.
+const OTHER_PORTS: [(&str, &str); 4] = [
+    (
+        "HEADGATE__LISTENERS",
+        "[{ name = \"tcp\", bind = \"127.0.0.1:0\" }]",
+    ),
+    ("HEADGATE__MQTTSN", "[]"),
+    ("HEADGATE__COAP", "[]"),
+    ("HEADGATE__LWM2M", "[]"),
+];
+
+/// A configuration in the current folder is not read unasked, and whoever names none is told of it.
+#[test]
+fn a_configuration_that_was_not_named_is_told_of() {
+    const HERE: &str = "there is a headgate.toml here: `--config headgate.toml` or HEADGATE_CONFIG reads it";
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let run = |args: &[&str]| in_folder(folder, args, &[]);
+    let check = |json: &[&str]| in_folder(folder, &[&["check"], json].concat(), &OTHER_PORTS);
+    let said = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let judged = "The embedded defaults are good: neither --config nor HEADGATE_CONFIG names a file";
+    assert_eq!(said(&check(&[])), format!("{judged}.\n"));
+    assert!(!complaints(&run(&["status"]))[0].contains(HERE));
+
+    std::fs::write(folder.join("headgate.toml"), "data_dir = \"elsewhere\"\n").unwrap();
+    assert_eq!(said(&check(&[])), format!("{judged}; {HERE}.\n"));
+    let answer: Value = serde_json::from_slice(&check(&["--json"]).stdout).unwrap();
+    assert_eq!(
+        (&answer["configuration"], &answer["ok"]),
+        (&Value::Null, &Value::Bool(true))
+    );
+    let asked = run(&["status"]);
+    assert!(complaints(&asked)[0].ends_with(HERE), "{asked:?}");
+    std::fs::write(folder.join("password"), "secret").unwrap();
+    let added = run(&["users", "add", "joe", "--password-file", "password"]);
+    assert_eq!(complaints(&added)[0], format!("warning: {HERE}"), "{added:?}");
+    let named = run(&[
+        "users",
+        "add",
+        "joe",
+        "--password-file",
+        "password",
+        "--config",
+        "headgate.toml",
+    ]);
+    assert!(
+        !complaints(&named).iter().any(|line| line.contains(HERE)),
+        "{named:?}"
+    );
+    assert!(folder.join("elsewhere/users.json").is_file());
+}
+
     let sn = |password: &str| {
         format!(
             "[[mqttsn]]\nname = \"sn\"\nbind = \"127.0.0.1:0\"\ngateway.default_password = \"{password}\"\n"

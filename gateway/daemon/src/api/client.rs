@@ -16,12 +16,14 @@ const LONGEST_LINE: usize = 64 << 20;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ControlError {
     /// Nobody listens there.
-    #[error("no gateway answers at {socket}: {cause}; does it run, with this configuration?")]
+    #[error("no gateway answers at {socket}: {cause}; {}", .hint.unwrap_or("does it run, with this configuration?"))]
     NotRunning {
         /// The socket.
         socket: PathBuf,
         /// What the system said.
         cause: std::io::Error,
+        /// What may be meant instead.
+        hint: Option<&'static str>,
     },
     /// It is for the gateway's user and root.
     #[error("{}: this user may not ask the gateway: root and the user that runs it may", .0.display())]
@@ -37,6 +39,7 @@ pub(crate) enum ControlError {
 /// A running gateway.
 pub(crate) struct ControlClient {
     data_dir: PathBuf,
+    hint: Option<&'static str>,
 }
 
 impl ControlClient {
@@ -44,7 +47,13 @@ impl ControlClient {
     pub(crate) fn new(data_dir: &Path) -> Self {
         Self {
             data_dir: data_dir.to_owned(),
+            hint: None,
         }
+    }
+
+    /// What is told beside it where nobody answers.
+    pub(crate) fn with_hint(self, hint: Option<&'static str>) -> Self {
+        Self { hint, ..self }
     }
 
     /// Asks, and takes each line of the answer as JSON.
@@ -102,7 +111,11 @@ impl ControlClient {
             let socket = super::socket(&self.data_dir);
             match cause.kind() {
                 std::io::ErrorKind::PermissionDenied => ControlError::NotAllowed(socket),
-                _ => ControlError::NotRunning { socket, cause },
+                _ => ControlError::NotRunning {
+                    socket,
+                    cause,
+                    hint: self.hint,
+                },
             }
         })?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))

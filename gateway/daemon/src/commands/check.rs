@@ -1,7 +1,7 @@
 //! `headgate check`: would a gateway start with this configuration, what is wrong with it, and what may it hold?
 
 use super::reference;
-use crate::config::{Config, Startable, Told, environment_variables};
+use crate::config::{Config, Startable, Told, environment_variables, unread_here};
 use clap::Args;
 use headgate_cli::{Outcome, say, say_json, say_text};
 use serde_json::json;
@@ -22,7 +22,7 @@ pub struct Check {
     /// Print the reference of all settings, as Markdown.
     #[arg(long, conflicts_with = "print")]
     reference: bool,
-    /// Answer in JSON: `ok`, `faults` and `warnings`, each with file, line, key and message.
+    /// Answer in JSON: `configuration`, `ok`, `faults` and `warnings`, each with file, line, key and message.
     #[arg(long)]
     json: bool,
 }
@@ -43,10 +43,22 @@ impl Check {
             Ok(loaded) => self.answer(&loaded),
             Err(error) if self.json && !self.print => {
                 let (faults, warnings) = error.told();
-                say_json(report(&faults, &warnings));
+                say_json(self.report(&faults, &warnings));
                 Err("the configuration cannot be used".into())
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// That it is good, and what is.
+    fn verdict(&self) -> String {
+        if self.config.is_some() {
+            return "The configuration is good.".to_owned();
+        }
+        let good = "The embedded defaults are good: neither --config nor HEADGATE_CONFIG names a file";
+        match unread_here() {
+            Some(unread) => format!("{good}; {unread}."),
+            None => format!("{good}."),
         }
     }
 
@@ -54,19 +66,20 @@ impl Check {
         match (self.print, self.json) {
             (true, true) => say_json(serde_json::to_string_pretty(&loaded.config)?),
             (true, false) => say_text(toml::to_string(&loaded.config)?.trim_end()),
-            (false, true) => say_json(report(&[], &loaded.warnings)),
+            (false, true) => say_json(self.report(&[], &loaded.warnings)),
             (false, false) => {
                 for warning in &loaded.warnings {
                     say(format!("warning: {warning}"));
                 }
-                say("The configuration is good.");
+                say(self.verdict());
             }
         }
         Ok(())
     }
-}
 
-/// `ok`, and `faults` and `warnings` with `file`, `line` and `column` (or `variable`), `key` and `message` each.
-fn report(faults: &[Told], warnings: &[Told]) -> serde_json::Value {
-    json!({ "ok": faults.is_empty(), "faults": faults, "warnings": warnings })
+    /// `configuration`, which is `null` for the embedded defaults, `ok`, and `faults` and `warnings` with `file`, `line` and `column` (or `variable`), `key`
+    /// and `message` each.
+    fn report(&self, faults: &[Told], warnings: &[Told]) -> serde_json::Value {
+        json!({ "configuration": self.config, "ok": faults.is_empty(), "faults": faults, "warnings": warnings })
+    }
 }

@@ -1,8 +1,9 @@
 //! The gateway that runs, as the commands about it find and ask it.
 
-use super::config_for;
+use super::data_dir_to_ask;
 use super::error::CommandError;
 use crate::api::ControlClient;
+use crate::config::unread_here;
 use clap::Args;
 use headgate_cli::{runtime, say, say_json, say_text};
 use hyper::Method;
@@ -36,8 +37,12 @@ impl Gateway {
 
     /// Asks the gateway.
     pub(super) fn client(&self) -> Result<ControlClient, CommandError> {
-        let config = config_for(&["data_dir"], self.config.as_deref())?;
-        Ok(ControlClient::new(&config.data_dir))
+        let config = self.config.as_deref();
+        let client = ControlClient::new(&data_dir_to_ask(config)?);
+        Ok(match config {
+            Some(_) => client,
+            None => client.with_hint(unread_here()),
+        })
     }
 
     /// One question, one answer.

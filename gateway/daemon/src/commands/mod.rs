@@ -31,7 +31,7 @@ mod update;
 mod users;
 mod wans;
 
-use crate::config::{Config, ConfigError, environment_variables, given_or_own};
+use crate::config::{Config, ConfigError, environment_variables, given_or_own, unread_here};
 use crate::owner::Acting;
 use administrators::AdministratorsCommand;
 use alarms::AlarmsCommand;
@@ -69,6 +69,11 @@ use wans::WansCommand;
 /// The configuration for a command that needs the settings `needed` of it. What else is wrong with it is a warning.
 fn config_for(needed: &[&str], path: Option<&Path>) -> Result<Config, ConfigError> {
     let path = given_or_own(path)?;
+    if path.is_none()
+        && let Some(unread) = unread_here()
+    {
+        note(format!("warning: {unread}"));
+    }
     let (config, warnings) = Config::load_for(needed, path.as_deref(), environment_variables())?;
     for warning in warnings {
         note(format!("warning: {warning}"));
@@ -94,6 +99,16 @@ fn config_to_change(
 
 fn data_dir(config: &Config) -> PathBuf {
     config.data_dir.clone()
+}
+
+/// The data folder of the gateway that a command asks. A file with a fault does not hide the gateway that would repair it.
+fn data_dir_to_ask(path: Option<&Path>) -> Result<PathBuf, ConfigError> {
+    let path = given_or_own(path)?;
+    let (data_dir, warnings) = Config::data_dir_to_ask(path.as_deref(), environment_variables())?;
+    for warning in warnings {
+        note(format!("warning: {warning}"));
+    }
+    Ok(data_dir)
 }
 
 /// A command that was given no configuration means the gateway of a data folder: that must be there.

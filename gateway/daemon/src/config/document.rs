@@ -68,6 +68,22 @@ impl<'a> Texts<'a> {
         texts
     }
 
+    /// Of the file, leaves the lines of the top level that set `key` and can be read by themselves. All lines keep their numbers.
+    pub(super) fn keep_lines_of(&mut self, key: &str) {
+        let sets = |line: &str| DeTable::parse(line).is_ok_and(|table| table.get_ref().contains_key(key));
+        let top_level = self.text[..self.file]
+            .lines()
+            .take_while(|line| !line.trim_start().starts_with('['));
+        let kept: Vec<&str> = top_level.map(|line| if sets(line) { line } else { "" }).collect();
+        let kept = kept.join("\n");
+        for (_, begins, value_begins) in &mut self.variables {
+            *begins = *begins - self.file + kept.len();
+            *value_begins = *value_begins - self.file + kept.len();
+        }
+        self.text.replace_range(..self.file, &kept);
+        self.file = kept.len();
+    }
+
     /// Where the text stands that begins at `at`.
     fn place(&self, at: usize) -> Location {
         let later = self.variables.partition_point(|(_, begins, _)| *begins <= at);

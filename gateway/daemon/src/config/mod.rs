@@ -299,7 +299,30 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(Self, Vec<Told>), ConfigError> {
         let texts = read(path, environment)?;
-        let mut reading = Reading::of(&texts)?;
+        Self::of_needed(needed, path, &texts)
+    }
+
+    /// The data folder, for a command that asks the gateway there and writes nothing. In a file that is no TOML it is what a line of its top level says; the
+    /// fault is told beside it. Who writes to the folder of a gateway that does not run has to know it for sure.
+    pub(crate) fn data_dir_to_ask(
+        path: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(PathBuf, Vec<Told>), ConfigError> {
+        let mut texts = read(path, environment)?;
+        let fault = Document::parse(&texts).err();
+        if fault.is_some() {
+            texts.keep_lines_of("data_dir");
+        }
+        let (config, others) = Self::of_needed(&["data_dir"], path, &texts)?;
+        Ok((config.data_dir, fault.into_iter().chain(others).collect()))
+    }
+
+    fn of_needed(
+        needed: &[&str],
+        path: Option<&Path>,
+        texts: &Texts<'_>,
+    ) -> Result<(Self, Vec<Told>), ConfigError> {
+        let mut reading = Reading::of(texts)?;
         reading.told.sort_by_key(|told| told.place.line());
         let (faults, others): (Vec<Told>, Vec<Told>) = std::mem::take(&mut reading.told)
             .into_iter()
@@ -510,6 +533,12 @@ pub(crate) fn given_or_own(path: Option<&Path>) -> Result<Option<PathBuf>, Confi
         false if !is_here && packaged.exists() => Some(packaged.to_owned()),
         false => None,
     })
+}
+
+/// What somebody is told who named no configuration, and has one in the current folder. It is not read unasked: anybody may have put it there.
+pub(crate) fn unread_here() -> Option<&'static str> {
+    const TOLD: &str = "there is a headgate.toml here: `--config headgate.toml` or HEADGATE_CONFIG reads it";
+    Path::new(OWN).exists().then_some(TOLD)
 }
 
 /// What stands in a file; nothing, where there is none.

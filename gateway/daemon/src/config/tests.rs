@@ -572,3 +572,38 @@ fn a_level_is_set_for_modules_that_there_are() {
         assert!(error.contains(&told), "{error}");
     }
 }
+
+/// A command that asks a running gateway finds it by a file that is no TOML, and is told of the fault.
+#[test]
+fn the_data_folder_of_a_broken_file_is_what_its_line_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("headgate.toml");
+    let ask = |text: &str, environment: &[(&str, &str)]| {
+        std::fs::write(&path, text).unwrap();
+        let environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::data_dir_to_ask(Some(&path), environment)
+    };
+    for (text, expected) in [
+        ("data_dir = \"there\"\na = = 1\n", "there"),
+        ("a = = 1\n  data_dir = 'there' # where else\n", "there"),
+        ("data_dir = \"there\"\n[sys]\n[sys]\n", "there"),
+        ("a = = 1\n# data_dir = \"there\"\n", "headgate-data"),
+        ("[sys]\ndata_dir = \"there\"\na = = 1\n", "headgate-data"),
+    ] {
+        let (data_dir, told) = ask(text, &[]).unwrap();
+        assert_eq!((data_dir, told.len()), (expected.into(), 1), "{text} {told:?}");
+    }
+    let variable = [("HEADGATE__DATA_DIR", "elsewhere")];
+    assert_eq!(
+        ask("data_dir = \"there\"\na = = 1\n", &variable).unwrap().0,
+        Path::new("elsewhere")
+    );
+    // In the data folder of a gateway it is that folder's own.
+    std::fs::create_dir(folder.path().join("store")).unwrap();
+    assert_eq!(ask("a = = 1\n", &[]).unwrap().0, folder.path());
+    for unclear in ["data_dir = \"a\"\ndata_dir = \"b\"\n", "a = = 1\ndata_dir = 5\n"] {
+        assert!(ask(unclear, &[]).is_err(), "{unclear}");
+    }
+}
