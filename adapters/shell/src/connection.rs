@@ -1,7 +1,7 @@
 //! One accepted connection: bytes in, bytes out, and who is there.
 
 use headgate_access::{ConnectionInfo, PeerAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::io::DuplexStream;
 
 use crate::limit::{AddressSlot, ConnectionSlot};
@@ -17,6 +17,22 @@ pub struct Connection {
     /// Who is there.
     pub info: ConnectionInfo,
     permit: ConnectionPermit,
+    broken_by: Option<BrokenBy>,
+}
+
+/// What broke a connection that we opened, where the system or TLS says it. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct BrokenBy(Arc<OnceLock<String>>);
+
+impl BrokenBy {
+    /// What it was, once that is known.
+    pub fn cause(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
+    }
+
+    pub(crate) fn tell(&self, error: &std::io::Error) {
+        self.0.get_or_init(|| error.to_string());
+    }
 }
 
 /// Counts a connection against the limits until it is dropped.
@@ -58,6 +74,7 @@ impl Connection {
             transport,
             info,
             permit,
+            broken_by: None,
         }
     }
 
@@ -65,6 +82,15 @@ impl Connection {
     pub fn outgoing(name: &str, transport: Transport) -> Self {
         let info = ConnectionInfo::new(name.into(), PeerAddr::Memory);
         Self::new(transport, info, ConnectionPermit::default())
+    }
+
+    /// What will have broken it, when it ends.
+    pub fn broken_by(&mut self) -> BrokenBy {
+        self.broken_by.get_or_insert_default().clone()
+    }
+
+    pub(crate) fn tells_what_broke_it(&self) -> Option<BrokenBy> {
+        self.broken_by.clone()
     }
 
     /// A connection in memory and its other end, for tests.

@@ -4,7 +4,7 @@
 //! events that are there, and writes all that follows with one call. A protocol rule that creeps in here has lost its test.
 
 use crate::buffers;
-use crate::connection::{Connection, ConnectionPermit};
+use crate::connection::{BrokenBy, Connection, ConnectionPermit};
 use crate::denials;
 use crate::metrics::Metrics;
 use crate::seat::{Seat, Tally, wait_for_others};
@@ -143,6 +143,7 @@ where
     E::Out: Send + 'static,
     W: Wire<In = E::In, Out = E::Out> + Send + 'static,
 {
+    let broken_by = connection.tells_what_broke_it();
     let (transport, _info, permit) = connection.into_parts();
     Stages::new(Open(Some(Conversation {
         endpoint,
@@ -161,6 +162,7 @@ where
         read_waits: false,
         late: None,
         spans: None,
+        broken_by,
         permit,
         _open: connections.open.token(),
     })))
@@ -191,6 +193,8 @@ struct Conversation<E: Endpoint<Sessions: Attach>, W> {
     late: Option<Box<Answer>>,
     /// Spans that have begun, while somebody wants some.
     spans: Option<Box<PendingSpans>>,
+    /// Who wants to know why it broke.
+    broken_by: Option<BrokenBy>,
     /// Counts the connection until it ends.
     permit: ConnectionPermit,
     _open: TaskTrackerToken,
@@ -285,6 +289,9 @@ where
             }
             Woken::Transport(Err(error)) => {
                 tracing::debug!(%error, "connection broke");
+                if let Some(broken_by) = &self.broken_by {
+                    broken_by.tell(&error);
+                }
                 self.step(Input::Closed, now, &mut scratch);
             }
             Woken::Answer(answer) => {

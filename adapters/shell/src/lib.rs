@@ -43,7 +43,7 @@ pub mod udp;
 mod unix;
 pub mod websocket;
 
-pub use connection::{Connection, ConnectionPermit};
+pub use connection::{BrokenBy, Connection, ConnectionPermit};
 pub use datagram::DatagramStats;
 pub use datagram_listener::{
     BoundListener, DatagramHandle, DatagramListener, DatagramPlace, ListenerFor, SettingsOf,

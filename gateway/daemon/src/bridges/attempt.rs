@@ -89,9 +89,10 @@ impl Attempt {
         let Dialed {
             endpoint,
             wire,
-            connection,
+            mut connection,
             ..
         } = dialed;
+        let broken_by = connection.broken_by();
         drive(
             endpoint,
             wire,
@@ -101,6 +102,11 @@ impl Attempt {
         )
         .await;
         let end = self.status.take_end().unwrap_or(EndReason::Lost);
+        if end == EndReason::Lost
+            && let Some(cause) = broken_by.cause()
+        {
+            self.status.set_error(&format!("the connection broke: {cause}"));
+        }
         if let Some(provisioner) = &self.provisioner {
             provisioner.ended(end);
         }

@@ -224,12 +224,12 @@ impl Runner {
             }
             UplinkInput::Ended(EndReason::Asked) => tracing::info!(bridge, "bridge disconnected"),
             UplinkInput::Ended(reason) => {
-                tracing::warn!(bridge, %reason, "bridge lost its remote");
-                // What the remote said says more.
+                // What the remote said, or what broke the connection, says more.
                 let error = match self.status.last_error() {
                     error if error.is_empty() => reason.to_string(),
                     error => error,
                 };
+                tracing::warn!(bridge, %reason, error, "bridge lost its remote");
                 self.status.set_failure(&self.status.remote(), &error);
             }
             _ => {}
