@@ -60,6 +60,14 @@ impl Imported {
         value.as_str().map_or_else(|| value.to_string(), str::to_owned)
     }
 
+    /// How many listeners there are for what the source served, beside that of the web UI.
+    pub(crate) fn listeners(&self) -> usize {
+        let list = self.config.get("listeners").and_then(toml::Value::as_array);
+        let of_source =
+            |listener: &&toml::Value| listener.get("protocol").and_then(toml::Value::as_str) != Some("http");
+        list.map_or(0, |list| list.iter().filter(of_source).count())
+    }
+
     pub(crate) fn count(&self, path: &str) -> usize {
         let list = self.config.get(path).and_then(toml::Value::as_array);
         list.map_or(0, Vec::len)

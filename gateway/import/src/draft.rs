@@ -41,6 +41,10 @@ impl Directive {
     }
 }
 
+/// The listener of the web UI and of the HTTP API, and its port, as a gateway without a configuration has them.
+pub(crate) const WEB: &str = "http";
+const WEB_PORT: &str = "18083";
+
 /// A directive by its place in the draft.
 pub(crate) type Of = usize;
 
@@ -214,6 +218,44 @@ impl Draft {
         self.has_secrets = true;
         self.taken(of, format!("{place}.{path} (not shown)"));
         table.set(path, secret);
+    }
+
+    /// Puts the web UI and the HTTP API on loopback: the listeners of the source take the place of all that are there without a configuration. Whether it
+    /// did: the source may have the port.
+    pub(crate) fn add_web_listener(&mut self) -> bool {
+        if let Some(other) = self.listener_at(WEB_PORT) {
+            self.remark(format!(
+                "there is no web UI and no HTTP API: listeners.{other} has their usual port {WEB_PORT}; write a listener with protocol = \"http\" and another port"
+            ));
+            return false;
+        }
+        let bind = format!("127.0.0.1:{WEB_PORT}");
+        self.remark(format!(
+            "listeners.{WEB}.bind = \"{bind}\": the web UI and the HTTP API are there, for this machine alone, as without a configuration"
+        ));
+        let mut table = Table::default();
+        table.set("name", WEB);
+        table.set("protocol", "http");
+        table.set("bind", bind);
+        self.config.push("listeners", table);
+        true
+    }
+
+    /// The name of a listener on this port.
+    fn listener_at(&self, port: &str) -> Option<String> {
+        let Some(Value::List(listeners)) = self.config.get("listeners") else {
+            return None;
+        };
+        let text = |table: &Table, key: &str| match table.get(key) {
+            Some(Value::Text(text)) => text.clone(),
+            _ => String::new(),
+        };
+        listeners.iter().find_map(|listener| match listener {
+            Value::Table(table) if text(table, "bind").rsplit(':').next() == Some(port) => {
+                Some(text(table, "name"))
+            }
+            _ => None,
+        })
     }
 
     pub(crate) fn finish(mut self, head: &str) -> Result<Import, ImportError> {

@@ -28,9 +28,10 @@ const LWM2M_DTLS: Known = Missing(
     "Write another [[lwm2m]] for it; EMQ had it one port higher.",
 );
 const API: Known = Missing(
-    "there is no HTTP API in the network",
-    "`headgate` speaks to the control socket in the data folder.",
+    "EMQ's API is on listeners with protocol = \"http\" here, and listeners.http serves this machine alone",
+    "For others write its bind, with TLS (kind = \"tls\"), and make administrators or API keys: docs/api.md#compatible-apis.",
 );
+const OF_API: Known = Nothing("its listener is not taken over");
 const SENDING: Known =
     Nothing("a client that does not read has bounded buffers, and is closed when memory is short");
 
@@ -152,11 +153,8 @@ pub(super) const KEYS: &[(&str, Known)] = &[
     ("listener.ws.$", Read),
     ("listener.wss.$", Read),
     ("listener.api.$", API),
-    ("listener.api.$.$", Nothing("there is no HTTP API in the network")),
-    (
-        "listener.api.$.access.$",
-        Nothing("there is no HTTP API in the network"),
-    ),
+    ("listener.api.$.$", OF_API),
+    ("listener.api.$.access.$", OF_API),
     ("listener.$.$.acceptors", POOL),
     ("listener.$.$.max_clients", Read),
     (

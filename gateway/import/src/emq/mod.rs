@@ -81,6 +81,7 @@ impl Source<'_> {
         self.broker();
         self.loaded_plugins();
         self.listeners();
+        self.draft.add_web_listener();
         self.access();
     }
 

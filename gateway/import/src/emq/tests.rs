@@ -112,7 +112,7 @@ fn listeners_have_their_limits_access_rules_and_mount_points() {
     ] {
         assert_eq!(imported.at(path), value, "{path}");
     }
-    assert_eq!((imported.count("listeners"), imported.not_taken()), (3, vec![]));
+    assert_eq!((imported.listeners(), imported.not_taken()), (3, vec![]));
     assert_eq!(
         imported.line(2),
         format!("has no meaning here: {MAIN}:16 overrules it")
@@ -182,12 +182,45 @@ fn what_cannot_be_as_safe_as_it_was_is_left_out() {
     ] {
         let imported = read(more);
         assert_eq!(
-            (imported.count("listeners"), imported.not_taken()),
+            (imported.listeners(), imported.not_taken()),
             (0, vec![bad]),
             "{more}"
         );
-        assert!(imported.import.config.contains("listeners = []"));
     }
+}
+
+/// What the gateway has without a configuration is there after an import, too, where its port is free.
+#[test]
+fn the_web_ui_is_there_and_told_of() {
+    let told = |imported: &Imported| imported.import.report.remarks.join("\n");
+    let imported =
+        read("listener.tcp.external = 1883\nlistener.api.mgmt = 8080\nlistener.api.mgmt.acceptors = 4\n");
+    for (key, value) in [
+        ("listeners.1.name", "http"),
+        ("listeners.1.protocol", "http"),
+        ("listeners.1.bind", "127.0.0.1:18083"),
+    ] {
+        assert_eq!(imported.at(key), value, "{key}");
+    }
+    assert!(
+        told(&imported).contains("listeners.http.bind = \"127.0.0.1:18083\""),
+        "{}",
+        told(&imported)
+    );
+    assert_eq!(imported.not_taken(), [2]);
+    assert!(
+        imported.line(2).contains("protocol = \"http\""),
+        "{}",
+        imported.line(2)
+    );
+
+    let taken = read("listener.tcp.external = 18083\n");
+    assert_eq!((taken.count("listeners"), taken.listeners()), (1, 1));
+    assert!(
+        told(&taken).contains("listeners.tcp-external has their usual port 18083"),
+        "{}",
+        told(&taken)
+    );
 }
 
 #[test]

@@ -131,6 +131,14 @@ impl Source<'_> {
         }
     }
 
+    /// A listener of which the source knows nothing: what it says of others says nothing of this one.
+    pub(super) fn shut_to_clients(&mut self, name: &str) {
+        let mut table = Table::default();
+        table.set("name", name);
+        shut(&mut table);
+        self.draft.config.push("auth.listeners", table);
+    }
+
     /// Certificates name nobody where nobody comes in.
     fn nobody_is_named(&mut self, listener: &Listener) {
         if let Some((of, _)) = listener.user_name {

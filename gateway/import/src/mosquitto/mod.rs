@@ -15,7 +15,7 @@ mod read;
 mod tests;
 mod values;
 
-use crate::draft::{Draft, Of};
+use crate::draft::{Draft, Of, WEB};
 use crate::value::{Table, Value};
 use crate::{Files, Import, ImportError, Target};
 use directives::Known;
@@ -104,6 +104,7 @@ impl Source<'_> {
         self.global(&lines.global);
         let listeners = self.listeners(lines);
         self.access(lines, &listeners);
+        self.web_listener();
         self.bridges(lines);
         self.differences();
     }
@@ -126,6 +127,13 @@ impl Source<'_> {
             let todo = "mosquitto does not start with it.";
             self.draft
                 .not_taken(*of, "it is of a bridge, and there is none before it", todo);
+        }
+    }
+
+    fn web_listener(&mut self) {
+        let is_there = self.draft.add_web_listener();
+        if is_there && self.per_listener {
+            self.shut_to_clients(WEB);
         }
     }
 
