@@ -39,10 +39,11 @@ fn without_a_file_only_loopback_is_served() {
 fn an_unknown_key_is_refused_with_its_place_and_a_suggestion() {
     let error = load("node = \"a\"\n\n[mqtt]\nmax_qso = 1\n").unwrap_err();
     assert!(
-        error.starts_with("headgate.toml:4:1: mqtt.max_qso: unknown key `max_qso`"),
+        error.starts_with(
+            "headgate.toml:4:1: mqtt.max_qso: unknown key `max_qso` (did you mean `max_qos`?), expected one of `"
+        ),
         "{error}"
     );
-    assert!(error.ends_with("did you mean `max_qos`?"), "{error}");
 }
 
 #[test]

@@ -79,9 +79,7 @@ pub(super) fn explain(message: &str, key: &str, written: &str) -> String {
             .iter()
             .find(|(at, wrong, _)| *at == key && message.starts_with(wrong));
         return match meant {
-            Some((_, _, place)) => {
-                format!("{}; {place}", message.replacen("unknown field", "unknown key", 1))
-            }
+            Some((_, _, place)) => hinted(&message.replacen("unknown field", "unknown key", 1), place),
             None => suggest(&message),
         };
     }
@@ -118,7 +116,7 @@ fn without_types(message: &str, key: &str, written: &str) -> String {
     }
 }
 
-/// Adds the nearest allowed word to "unknown field `x`, expected one of `a`, `b`".
+/// Puts the nearest allowed word into "unknown field `x`, expected one of `a`, `b`".
 fn suggest(message: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
@@ -127,8 +125,16 @@ fn suggest(message: &str) -> String {
     };
     let message = message.replacen("unknown field", "unknown key", 1);
     match nearest(wrong, quoted) {
-        Some(word) => format!("{message}; did you mean `{word}`?"),
+        Some(word) => hinted(&message, &format!("did you mean `{word}`?")),
         None => message,
+    }
+}
+
+/// The hint before the list of what is allowed: that may be long, and the log cuts it.
+fn hinted(message: &str, hint: &str) -> String {
+    match message.split_once(", expected ") {
+        Some((fault, allowed)) => format!("{fault} ({hint}), expected {allowed}"),
+        None => format!("{message} ({hint})"),
     }
 }
 
