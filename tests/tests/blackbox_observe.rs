@@ -175,6 +175,14 @@ fn metrics_are_what_prometheus_reads_and_what_sys_and_the_command_line_say() {
 
     let told = daemon.ask(&["metrics", "packets_publish_received"]);
     assert_eq!(told[0]["samples"][0]["value"], 7.0);
+    // A reason is a label; and an empty table would tell nothing.
+    let by_label = daemon.ask(&["metrics", "queue_full"]);
+    assert_eq!(by_label[0]["samples"].as_array().unwrap().len(), 1, "{by_label}");
+    let nothing = setup.said(&["metrics", "no_such_thing"]);
+    assert_eq!(
+        nothing,
+        "no counter has `no_such_thing` in its name or its labels\n"
+    );
     let status = daemon.ask(&["status"]);
     assert_eq!((&status["clients"], &status["queued"]), (&1.into(), &7.into()));
     assert_eq!(status["ready"], true);

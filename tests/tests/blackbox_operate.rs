@@ -64,6 +64,14 @@ fn clients_are_listed_subscribed_and_disconnected() {
         ),
         (&json!("connected"), &json!(60), &json!("t/#"))
     );
+    // Programs get seconds since 1970, people a date. RFC 3339
+    assert!(shown["connected_at"].is_u64(), "{shown}");
+    let said = setup.said(&["clients", "show", "hall/1 ü%"]);
+    let connected = said
+        .lines()
+        .find(|line| line.starts_with("connected at"))
+        .unwrap();
+    assert!(connected.contains('T') && connected.ends_with('Z'), "{connected}");
     let subscriptions = daemon.ask(&["subscriptions"]);
     assert_eq!(each(&subscriptions, "filter"), ["$share/g/t/#", "t/#"]);
     let topics = daemon.ask(&["topics"]);

@@ -2,7 +2,7 @@
 
 use super::error::CommandError;
 use super::gateway::Gateway;
-use super::table::{columns, raw, text};
+use super::table::{columns, date, raw, text};
 use crate::bridges::escape;
 use crate::protocols::spoken;
 use clap::builder::PossibleValuesParser;
@@ -273,6 +273,11 @@ fn show(gateway: &Gateway, client: &str) -> Result<(), CommandError> {
     shown["subscribed_to"] = held.into();
     gateway.answer(&shown, |shown| {
         let mut shown = shown.clone();
+        for time in ["connected_at", "last_seen"] {
+            if let Some(date) = date(&shown[time]) {
+                shown[time] = date.into();
+            }
+        }
         let sessions = shown["sessions"].take();
         let sessions = sessions.as_array().into_iter().flatten().map(|session| {
             let [name, queued, inflight] = ["client", "queued", "inflight"].map(|key| text(&session[key]));

@@ -3,7 +3,7 @@
 use super::gateway::Gateway;
 use super::table::{columns, text};
 use clap::Args;
-use headgate_cli::Outcome;
+use headgate_cli::{Outcome, visible};
 use hyper::Method;
 use serde_json::Value;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use std::time::Duration;
 pub struct MetricsCommand {
     #[command(flatten)]
     gateway: Gateway,
-    /// Only those whose name holds this.
+    /// Only those whose name holds this, or a label: `queue_full` for example.
     #[arg(value_name = "NAME")]
     name: Option<String>,
 }
@@ -54,9 +54,12 @@ impl MetricsCommand {
     pub fn run(self) -> Outcome {
         let mut families = self.gateway.ask(Method::GET, "/api/v1/metrics", None)?;
         if let (Some(wanted), Some(families)) = (&self.name, families.as_array_mut()) {
-            families.retain(|family| text(&family["name"]).contains(wanted.as_str()));
+            families.retain_mut(|family| keep(family, wanted));
         }
         self.gateway.answer(&families, |families| {
+            if let (Some(wanted), Some([])) = (&self.name, families.as_array().map(Vec::as_slice)) {
+                return format!("no counter has `{}` in its name or its labels", visible(wanted));
+            }
             let families = families.as_array().into_iter().flatten();
             let rows = families.flat_map(|family| {
                 let samples = family["samples"].as_array().into_iter().flatten();
@@ -75,6 +78,18 @@ impl StatusCommand {
         self.gateway.answer(&status, told);
         Ok(())
     }
+}
+
+/// Of a family what is called so: all of it by its name, else the samples with such a label. False if that is nothing.
+fn keep(family: &mut Value, wanted: &str) -> bool {
+    if text(&family["name"]).contains(wanted) {
+        return true;
+    }
+    let Some(samples) = family["samples"].as_array_mut() else {
+        return false;
+    };
+    samples.retain(|sample| name(&Value::Null, &sample["labels"]).contains(wanted));
+    !samples.is_empty()
 }
 
 /// `name{label="value"}`.
@@ -170,4 +185,32 @@ fn told(status: &Value) -> String {
     let rows = rows.into_iter().filter(|(_, value)| !value.is_empty());
     let lines = rows.map(|(name, value)| format!("{name:<14}{value}"));
     lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// docs/operations.md#metrics names reasons, which are labels.
+    #[test]
+    fn counters_are_found_by_their_names_and_labels() {
+        let found = |wanted: &str| {
+            let mut families = json!([
+                { "name": "dropped_total", "samples": [{ "labels": { "reason": "queue_full" } }, { "labels": { "reason": "expired" } }] },
+                { "name": "queued_messages", "samples": [{ "labels": {} }] },
+            ]);
+            let families = families.as_array_mut().unwrap();
+            families.retain_mut(|family| keep(family, wanted));
+            let counted = families
+                .iter()
+                .map(|family| family["samples"].as_array().unwrap().len());
+            counted.collect::<Vec<_>>()
+        };
+        assert_eq!(found("dropped"), [2]);
+        assert_eq!(found("queue_full"), [1]);
+        assert_eq!(found("reason=\"expired\""), [1]);
+        assert_eq!(found("queue"), [1, 1]);
+        assert!(found("nothing").is_empty());
+    }
 }
