@@ -503,6 +503,8 @@ impl Firmware {
         if looked_at.is_none_or(|at| at.elapsed() >= LOOK) {
             let _ = self.look().await;
         }
+        // Before the rest: where it has ended, its bundle is gone.
+        let installation = self.0.installations.borrow().clone();
         let (kept, uploaded) =
             tokio::task::block_in_place(|| (Kept::load(&self.0.data_dir), self.uploaded()));
         let known = self.0.known.lock();
@@ -516,7 +518,7 @@ impl Firmware {
             state: known.state,
             missing: known.missing.clone(),
             fell_back: kept.fell_back,
-            installation: self.0.installations.borrow().clone(),
+            installation,
             uploaded,
             commands: self.commands_topic(),
         }
@@ -627,10 +629,10 @@ impl Firmware {
                 Err(error) => tracing::error!(bundle, %error, "the update is not installed"),
             }
             let error = installed.as_ref().err().map(ToString::to_string);
-            this.on_installation(|now| (now.ended, now.error) = (true, error));
             if installed.is_ok() {
                 let _ = tokio::task::block_in_place(|| fs::remove_file(this.bundle()));
             }
+            this.on_installation(|now| (now.ended, now.error) = (true, error));
             drop(work);
             let _ = this.look().await;
             if installed.is_ok()
