@@ -93,7 +93,8 @@ class Server:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        transports = ["tinydtls_server"] if psk else None
+        # Without a name it would listen on TCP too, where the port may be somebody else's.
+        transports = ["tinydtls_server" if psk else "udp6"]
         self.context = await aiocoap.Context.create_server_context(
             Everything(self.answer), bind=("127.0.0.1", self.port), transports=transports
         )
