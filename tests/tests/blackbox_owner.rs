@@ -1,9 +1,12 @@
 //! Commands that root runs on the data folder of the gateway's user: docs/operations.md, "As whom". The one may have been taken over, and is not to become the other.
 
-use headgate_tests::blackbox::Setup;
+use headgate_tests::blackbox::{Setup, headgate};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 const USER: u32 = 4_711;
 
@@ -165,4 +168,81 @@ fn what_others_may_write_is_nothing_for_root_to_work_in() {
     let told = machine.add("pump").unwrap_err();
     assert!(told.contains("others may write it"), "{told}");
     machine.nothing_of_roots_has_changed();
+}
+
+/// In a folder such as `/tmp` whoever comes first makes what is not there yet, and has it.
+#[test]
+fn what_is_not_there_yet_is_not_made_where_others_may_make_it() {
+    let Some(machine) = Machine::new() else { return };
+    let everybodys = machine.setup.folder().join("tmp");
+    fs::create_dir(&everybodys).unwrap();
+    fs::set_permissions(&everybodys, Permissions::from_mode(0o1777)).unwrap();
+    let config = machine.setup.folder().join("headgate.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(config, text.replace("\"data\"", "\"tmp/data\"")).unwrap();
+    let told = machine.add("pump").unwrap_err();
+    assert!(told.contains("make it first"), "{told}");
+    assert_eq!(fs::read_dir(&everybodys).unwrap().count(), 0);
+    fs::create_dir(everybodys.join("data")).unwrap();
+    machine.add("pump").unwrap();
+}
+
+/// A data folder that lies about may be there to hear what is typed: `administrators add` sends a password.
+#[test]
+fn a_strangers_folder_is_neither_asked_nor_run_unless_it_is_named() {
+    let Some(machine) = Machine::new() else { return };
+    let here = machine.setup.folder().join("here");
+    let data = here.join("headgate-data");
+    fs::create_dir_all(&data).unwrap();
+    fs::set_permissions(&data, Permissions::from_mode(0o755)).unwrap();
+    fs::write(
+        data.join("headgate.toml"),
+        "[[listeners]]\nname = \"mqtt\"\nprotocol = \"mqtt\"\nbind = \"127.0.0.1:0\"\n",
+    )
+    .unwrap();
+    give(&data);
+    let typed = |words: &[&str], variables: &[(&str, &Path)]| {
+        let mut command = Command::new(headgate());
+        command.args(words).current_dir(&here).env_clear();
+        command.envs(variables.iter().copied());
+        command
+    };
+    let said = |words: &[&str], variables: &[(&str, &Path)]| {
+        let output = typed(words, variables).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        output.status.success().then_some(()).ok_or(told)
+    };
+    for words in [&["run"][..], &["status"], &["users", "list"], &["store", "stats"]] {
+        let told = said(words, &[]).unwrap_err();
+        assert!(told.contains("here is user 4711's"), "{words:?}: {told}");
+    }
+    // Somebody has exchanged the folder in between: who answers is looked at, too.
+    let run = typed(&["run"], &[])
+        .uid(USER)
+        .gid(USER)
+        .stderr(Stdio::null())
+        .spawn();
+    let _gateway = Ended(run.unwrap());
+    let named = [("HEADGATE__DATA_DIR", &*data)];
+    let tries = (0..100).find(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        said(&["status"], &named).is_ok()
+    });
+    tries.expect("one that is named is asked");
+    lchown(&data, Some(0), Some(0)).unwrap();
+    let told = said(&["status"], &[]).unwrap_err();
+    assert!(told.contains("user 4711 answers here"), "{told}");
+    lchown(&data, Some(USER), Some(USER)).unwrap();
+    let sudo = [("SUDO_UID", Path::new("4711"))];
+    said(&["status"], &sudo).unwrap();
+}
+
+/// Ends with the test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

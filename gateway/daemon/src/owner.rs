@@ -94,6 +94,19 @@ fn asked_by() -> Option<u32> {
     std::env::var("SUDO_UID").ok()?.parse().ok()
 }
 
+/// Whether a user is root, or the one who asks, also by sudo. What is another's, somebody may have put there for others to find.
+pub(crate) fn is_root_or_us(user: u32) -> bool {
+    let we = geteuid();
+    user == 0 || user == we.as_raw() || (we.is_root() && asked_by() == Some(user))
+}
+
+/// Who has a folder, or the link to it, if that is a stranger.
+pub(crate) fn stranger_of(folder: &Path) -> Option<u32> {
+    let found = [fs::symlink_metadata(folder), fs::metadata(folder)];
+    let mut users = found.into_iter().flatten().map(|found| found.uid());
+    users.find(|user| !is_root_or_us(*user))
+}
+
 /// The first name on a path that is not root's; `None`: all of it is, as far as it is there. What others may write, whose it is nobody can say.
 fn other_than_root(
     path: &Path,
@@ -110,7 +123,9 @@ fn other_than_root(
         }
         let next = at.join(&name);
         let found = match fs::symlink_metadata(&next) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return nobody_may_make(&next, &at).map(|()| None);
+            }
             found => found?,
         };
         let may_be_theirs = sudo == Sudo::Anywhere || (!rest.is_empty() && !found.is_symlink());
@@ -135,6 +150,18 @@ fn other_than_root(
         at = next;
     }
     Ok(None)
+}
+
+/// What is not there yet is root's, unless others may make it before root does, as in `/tmp`.
+fn nobody_may_make(path: &Path, folder: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(folder)?.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "{} is not there, and others may make it, for they may write {}: make it first, as the gateway's user",
+        path.display(),
+        folder.display()
+    )))
 }
 
 /// Of a path, the last one first. An absolute one begins with the root of all.
@@ -242,8 +269,13 @@ mod tests {
         assert_eq!(whose("mine/y", None), 0);
         for (mode, is_roots) in [(0o770, false), (0o707, false), (0o1777, true)] {
             fs::set_permissions(path("roots/x"), Permissions::from_mode(mode)).unwrap();
+            fs::create_dir(path("roots/x/y")).unwrap();
             let found = other_than_root(&path("roots/x/y"), None, Sudo::Above);
             assert_eq!(found.is_ok(), is_roots);
+            fs::remove_dir(path("roots/x/y")).unwrap();
+            // Whoever comes first makes it.
+            let found = other_than_root(&path("roots/x/y"), None, Sudo::Above);
+            assert!(found.is_err());
         }
     }
 }

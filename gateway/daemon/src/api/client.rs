@@ -1,5 +1,6 @@
 //! The command line's side of the control socket: HTTP over a Unix-domain socket.
 
+use crate::owner::is_root_or_us;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -28,6 +29,14 @@ pub(crate) enum ControlError {
     /// It is for the gateway's user and root.
     #[error("{}: this user may not ask the gateway: root and the user that runs it may", .0.display())]
     NotAllowed(PathBuf),
+    /// Who listens there is a stranger, and was not named.
+    #[error("{}: user {user} answers here, and was not named: HEADGATE__DATA_DIR with the whole path of the data folder does", .socket.display())]
+    Stranger {
+        /// The socket.
+        socket: PathBuf,
+        /// Whose program answers.
+        user: u32,
+    },
     /// It said no.
     #[error("{0}")]
     Refused(String),
@@ -40,6 +49,7 @@ pub(crate) enum ControlError {
 pub(crate) struct ControlClient {
     data_dir: PathBuf,
     hint: Option<&'static str>,
+    from_anybody: bool,
 }
 
 impl ControlClient {
@@ -48,6 +58,15 @@ impl ControlClient {
         Self {
             data_dir: data_dir.to_owned(),
             hint: None,
+            from_anybody: true,
+        }
+    }
+
+    /// It may only be root's or one's own: nobody named it.
+    pub(crate) fn of_no_stranger(self) -> Self {
+        Self {
+            from_anybody: false,
+            ..self
         }
     }
 
@@ -118,6 +137,13 @@ impl ControlClient {
                 },
             }
         })?;
+        if !self.from_anybody {
+            let user = stream.peer_cred().map_err(strange)?.uid();
+            let socket = super::socket(&self.data_dir);
+            if !is_root_or_us(user) {
+                return Err(ControlError::Stranger { socket, user });
+            }
+        }
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(strange)?;

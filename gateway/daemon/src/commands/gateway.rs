@@ -3,7 +3,7 @@
 use super::data_dir_to_ask;
 use super::error::CommandError;
 use crate::api::ControlClient;
-use crate::config::unread_here;
+use crate::config::{is_unnamed, unread_here};
 use clap::Args;
 use headgate_cli::{runtime, say, say_json, say_text};
 use hyper::Method;
@@ -38,7 +38,11 @@ impl Gateway {
     /// Asks the gateway.
     pub(super) fn client(&self) -> Result<ControlClient, CommandError> {
         let config = self.config.as_deref();
-        let client = ControlClient::new(&data_dir_to_ask(config)?);
+        let data_dir = data_dir_to_ask(config)?;
+        let client = match is_unnamed(config, &data_dir) {
+            true => ControlClient::new(&data_dir).of_no_stranger(),
+            false => ControlClient::new(&data_dir),
+        };
         Ok(match config {
             Some(_) => client,
             None => client.with_hint(unread_here()),

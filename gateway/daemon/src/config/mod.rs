@@ -38,6 +38,7 @@ pub(crate) use told::{Location, Told};
 pub(crate) use words::explain_text;
 
 use crate::bridges::{BridgeError, Checked};
+use crate::owner::stranger_of;
 use crate::protocols::{HTTP, STOMP, with_protocols};
 use crate::wans::WanSettings;
 use document::{Document, Texts};
@@ -184,6 +185,16 @@ pub(crate) enum ConfigError {
         /// What the system said.
         cause: std::io::Error,
     },
+    /// It was not named, and is in the current folder; its user is neither root nor the one who asks.
+    #[error(
+        "{folder} here is user {user}'s, who may have put it there for others to find: go elsewhere, or name it: HEADGATE__DATA_DIR has its whole path, or --config a configuration with it"
+    )]
+    Stranger {
+        /// The data folder.
+        folder: PathBuf,
+        /// Its user.
+        user: u32,
+    },
     /// Settings that cannot be, and what else is to be told.
     #[error("{}", lines(.faults, .warnings))]
     Faults {
@@ -199,18 +210,9 @@ impl ConfigError {
     pub(crate) fn told(self) -> (Vec<Told>, Vec<Told>) {
         match self {
             Self::Faults { faults, warnings } => (faults, warnings),
-            Self::Read { path, cause } => {
-                let place = Location::File {
-                    path: Some(path),
-                    line: None,
-                    column: None,
-                };
-                let told = Told {
-                    place,
-                    key: String::new(),
-                    message: cause.to_string(),
-                };
-                (vec![told], Vec::new())
+            Self::Read { path, cause } => (vec![Told::of_file(path, cause.to_string())], Vec::new()),
+            Self::Stranger { ref folder, .. } => {
+                (vec![Told::of_file(folder.clone(), self.to_string())], Vec::new())
             }
         }
     }
@@ -498,7 +500,16 @@ const OWN: &str = "headgate.toml";
 /// The configuration of a gateway that was given none: in its data folder, where the web UI and `headgate config apply` put it.
 pub(crate) fn own_file() -> Result<PathBuf, ConfigError> {
     let (config, _) = Config::load_for(&["data_dir"], None, environment_variables())?;
-    Ok(config.data_dir.join(OWN))
+    let folder = config.data_dir;
+    match is_unnamed(None, &folder).then(|| stranger_of(&folder)).flatten() {
+        Some(user) => Err(ConfigError::Stranger { folder, user }),
+        None => Ok(folder.join(OWN)),
+    }
+}
+
+/// Whether a data folder is the one that happens to be in the current folder: no configuration and no variable names one.
+pub(crate) fn is_unnamed(path: Option<&Path>, data_dir: &Path) -> bool {
+    path.is_none() && data_dir == Config::default().data_dir
 }
 
 /// A configuration that lies in a data folder and names none is that folder's own: it may be read from anywhere.

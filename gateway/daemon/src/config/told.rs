@@ -32,6 +32,20 @@ pub(crate) struct Told {
 }
 
 impl Told {
+    /// Of a file as a whole.
+    pub(super) fn of_file(path: PathBuf, message: String) -> Self {
+        let place = Location::File {
+            path: Some(path),
+            line: None,
+            column: None,
+        };
+        Self {
+            place,
+            key: String::new(),
+            message,
+        }
+    }
+
     /// Whether it says of the same place what is said already.
     pub(super) fn repeats(&self, told: &Self) -> bool {
         self.place == told.place && self.message == told.message
