@@ -253,6 +253,32 @@ fn what_waits_is_done_before_the_network_is_written_and_not_beside_a_gateway() {
     assert!(taken.contains("eth7"), "{taken}");
 }
 
+/// What a full disk leaves waiting is said to wait. docs/appliance.md#provisioning
+#[test]
+fn trouble_of_the_disk_is_told_with_what_waits() {
+    let setup = new_gateway();
+    setup.start().stop();
+    let text = "number = 1\n[configuration]\nnode = \"plant-7\"\n\
+        [[administrators]]\nname = \"anna\"\npassword = \"correct horse battery\"\n\
+        [[files]]\nname = \"ca.pem\"\ntext = \"certificate\"\n";
+    signed(&setup, "plant.toml", text, "plant.key");
+    let data = |name: &str| setup.folder().join("data").join(name);
+    // The disk refuses one of the last steps.
+    fs::create_dir(data("provisioning.taken")).unwrap();
+    for words in [
+        ["provision", "take", "plant.toml"].as_slice(),
+        &["provision", "finish"],
+    ] {
+        let (_, why) = setup.command(words).unwrap_err();
+        assert!(
+            why.contains("Is a directory") && why.contains("the file is accepted and waits"),
+            "{why}"
+        );
+    }
+    fs::remove_dir(data("provisioning.taken")).unwrap();
+    assert_eq!(setup.said(&["provision", "finish"]).trim(), "number 1 is taken");
+}
+
 /// Faults are found where the file is written, not in the plant, and name its lines. What may stand on the gateway is missed only where nothing else stands.
 #[test]
 fn settings_are_judged_when_the_file_is_signed() {
