@@ -253,6 +253,45 @@ fn what_waits_is_done_before_the_network_is_written_and_not_beside_a_gateway() {
     assert!(taken.contains("eth7"), "{taken}");
 }
 
+/// What a full disk leaves waiting is said to wait; what a kill has left, passwords in it, is gone with the next start.
+/// docs/appliance.md#provisioning
+#[test]
+fn trouble_of_the_disk_is_told_with_what_waits_and_a_start_cleans_up_behind_a_kill() {
+    let setup = new_gateway();
+    setup.start().stop();
+    let text = "number = 1\n[configuration]\nnode = \"plant-7\"\n\
+        [[administrators]]\nname = \"anna\"\npassword = \"correct horse battery\"\n\
+        [[files]]\nname = \"ca.pem\"\ntext = \"certificate\"\n";
+    signed(&setup, "plant.toml", text, "plant.key");
+    let data = |name: &str| setup.folder().join("data").join(name);
+    // The disk refuses one of the last steps.
+    fs::create_dir(data("provisioning.taken")).unwrap();
+    for words in [
+        ["provision", "take", "plant.toml"].as_slice(),
+        &["provision", "finish"],
+    ] {
+        let (_, why) = setup.command(words).unwrap_err();
+        assert!(
+            why.contains("Is a directory") && why.contains("the file is accepted and waits"),
+            "{why}"
+        );
+    }
+    fs::remove_dir(data("provisioning.taken")).unwrap();
+    for left in ["provisioning.toml.new", "setup-code"] {
+        fs::write(data(left), "password").unwrap();
+    }
+    let daemon = setup.start_as_it_is();
+    assert!(
+        setup
+            .said(&["provision", "status"])
+            .starts_with("number 1 was taken")
+    );
+    for gone in ["provisioning.toml", "provisioning.toml.new", "setup-code"] {
+        assert!(!data(gone).exists(), "{gone}");
+    }
+    daemon.stop();
+}
+
 /// Faults are found where the file is written, not in the plant, and name its lines. What may stand on the gateway is missed only where nothing else stands.
 #[test]
 fn settings_are_judged_when_the_file_is_signed() {

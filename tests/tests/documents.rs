@@ -240,6 +240,23 @@ const NUMBERS: &[(&str, &str, &[Said])] = &[
         )],
     ),
     (
+        "gateway/bus/src/retention.rs",
+        "MAX_STATES",
+        &[
+            ("docs/durability.md", "/state` | {}, topics of", Number),
+            (
+                "docs/interpretations.md",
+                "Of these states {} are retained",
+                Number,
+            ),
+        ],
+    ),
+    (
+        "gateway/bus/src/retention.rs",
+        "MAX_STATE_TOPIC_BYTES",
+        &[("docs/durability.md", ", topics of {} bytes |", Number)],
+    ),
+    (
         "gateway/bus/src/bus.rs",
         "SCANS_PER_TURN",
         &[("docs/ARCHITECTURE.md", "topics a turn, {} of them;", Number)],

@@ -314,20 +314,39 @@ fn limits_of_retained_messages_leave_out_those_of_the_gateway() {
     assert_eq!(found(&gw, "$SYS/#"), Vec::<String>::new());
 }
 
-/// The exemption is the gateway's alone: what a client may say of itself below `$SYS/` counts like all it retains. docs/from-mosquitto.md
+/// A client may say its own state below `$SYS/` without any right, so that takes no room from others, and has a bound of its own.
+/// docs/interpretations.md#dollar-sys
 #[test]
-fn a_clients_own_state_counts_for_the_limits() {
+fn states_of_clients_have_a_bound_beside_the_limits() {
     let gw = Gateway::with(|s| s.bus.retained.max_count = 1);
-    let state = "$SYS/broker/connection/other/state";
-    let (mut publisher, mut other) = (gw.client(V5, "p"), gw.client(V5, "other"));
-    retain(&mut publisher, &[("a", "1")]);
-    retain(&mut other, &[(state, "1")]);
-    assert_eq!(found(&gw, "$SYS/#"), Vec::<String>::new());
-    assert_eq!(gw.stats().retained, 1);
-    retain(&mut publisher, &[("a", "")]);
-    retain(&mut other, &[(state, "1"), ("a", "1")]);
-    assert_eq!(found(&gw, "$SYS/#"), [format!("{state}=1")]);
-    assert_eq!((gw.stats().retained, found(&gw, "a")), (1, vec![]));
+    let state = |n: usize| format!("$SYS/broker/connection/{n}/state");
+    for n in 0..=1_000 {
+        retain(&mut gw.client(V5, &n.to_string()), &[(&state(n), "1")]);
+    }
+    assert_eq!(found(&gw, "$SYS/#").len(), 1_000);
+    assert_eq!(found(&gw, &state(1_000)), Vec::<String>::new());
+    assert_eq!(gw.stats().retained, 0);
+    retain(&mut gw.client(V5, "p"), &[("a", "1"), ("b", "2")]);
+    assert_eq!(found(&gw, "#"), ["a=1"]);
+
+    // Who has a place there keeps it, and one that goes makes room, also after a restart.
+    gw.crash(Duration::ZERO);
+    retain(&mut gw.client(V5, "7"), &[(&state(7), "0")]);
+    assert_eq!(found(&gw, &state(7)), [format!("{}=0", state(7))]);
+    retain(&mut gw.client(V5, "1000"), &[(&state(1_000), "1")]);
+    assert_eq!(found(&gw, &state(1_000)), Vec::<String>::new());
+    gw.tell(Message {
+        retain: true,
+        ..Message::new(Topic::try_from(&*state(7)).unwrap(), "")
+    });
+    retain(&mut gw.client(V5, "1000"), &[(&state(1_000), "1")]);
+    assert_eq!(found(&gw, &state(1_000)), [format!("{}=1", state(1_000))]);
+
+    let long = "x".repeat(1_024);
+    let topic = format!("$SYS/broker/connection/{long}/state");
+    retain(&mut gw.client(V5, "7"), &[(&state(7), "")]);
+    retain(&mut gw.client(V5, &long), &[(&topic, "1")]);
+    assert_eq!(found(&gw, &topic), Vec::<String>::new());
 }
 
 /// The operator may let retained messages end that say nothing of their expiry.

@@ -16,6 +16,8 @@ const MAX_REFUSED: usize = 100;
 /// Dead letters that are listed; the oldest gives way. All of them are on the dead letter topic.
 const MAX_DEAD_LETTERS: usize = 100;
 const MAX_TOPIC_CHARS: usize = 200;
+/// What is kept of what went wrong: a remote may say 64 KiB about it.
+const MAX_ERROR_CHARS: usize = 500;
 
 /// What a bridge does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -236,16 +238,17 @@ impl BridgeStatus {
         self.texts().last_error.clone()
     }
 
-    /// Says what went wrong.
+    /// Says what went wrong; very long words are cut.
     pub fn set_error(&self, error: &str) {
-        error.clone_into(&mut self.texts().last_error);
+        self.texts().last_error = shortened(error);
     }
 
     /// Says what went wrong at one of its addresses.
     pub fn set_failure(&self, address: &str, error: &str) {
+        let error = shortened(error);
         let mut texts = self.texts();
-        error.clone_into(&mut texts.last_error);
-        texts.failures.insert(address.to_owned(), error.to_owned());
+        texts.last_error.clone_from(&error);
+        texts.failures.insert(address.to_owned(), error);
     }
 
     /// What went wrong at which of its addresses since it was connected.
@@ -444,6 +447,13 @@ impl BridgeStatus {
 
     fn texts(&self) -> MutexGuard<'_, Texts> {
         self.texts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn shortened(error: &str) -> String {
+    match error.char_indices().nth(MAX_ERROR_CHARS) {
+        Some((end, _)) => format!("{}…", &error[..end]),
+        None => error.to_owned(),
     }
 }
 

@@ -296,6 +296,24 @@ fn what_the_remote_refuses_of_subscriptions_is_told_and_not_fatal() {
     assert_eq!(bench.status.state().0, BridgeState::Connected);
 }
 
+/// A Reason String may have 64 KiB (MQTT 5 §3.2.2.3.9), and is for operators to read.
+#[test]
+fn of_what_a_remote_says_so_much_is_kept_as_somebody_reads() {
+    let mut bench = Bench::new(V5, &["a out"]);
+    bench.dial();
+    let mut connack = refused(ReasonCode::NotAuthorized);
+    connack.properties.reason_string = Some(text(&"ä".repeat(30_000)));
+    bench.remote_sends(connack);
+    let error = bench.status.last_error();
+    assert_eq!(error.chars().count(), 501);
+    assert!(
+        error.starts_with("refused: Not authorized (0x87): ää") && error.ends_with("ä…"),
+        "{error}"
+    );
+    bench.status.set_failure("a", &"ä".repeat(30_000));
+    assert_eq!(bench.status.failures()["a"].chars().count(), 501);
+}
+
 /// MQTT 5 §3.2.2.3.11: no filter with a wildcard is sent to a server that has none.
 #[test]
 fn a_remote_without_wildcards_is_not_asked_for_any() {

@@ -2,7 +2,7 @@
 //!
 //! Always true: at most one message for a topic; an empty payload removes it \[MQTT-3.3.1-6\]; an expired one is never delivered; each that expires is
 //! in `expiries` once. They are kept in the order of their topics, so that a filter's literal beginning bounds the search and a search can be taken up
-//! again. Those that the gateway itself has below `$SYS/` are found like all others, and counted as nobody's: its own code bounds them.
+//! again. Those below `$SYS/` are found like all others, and the limits leave them out ([`Kind`]).
 
 use bytes::Bytes;
 use headgate_model::store::MessageId;
@@ -22,8 +22,19 @@ pub(crate) struct RetainedMessage {
     pub id: Option<MessageId>,
     /// For whom it counts.
     pub owner: Option<Owner>,
-    /// The gateway's own, below `$SYS/`: it does not count.
-    pub of_gateway: bool,
+    /// What it counts for.
+    pub kind: Kind,
+}
+
+/// What bounds a retained message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The limits of the configuration.
+    Plain,
+    /// Below `$SYS/`, a client's own state, which it may say without any right: a bound beside the limits, which are for those who have one.
+    State,
+    /// Below `$SYS/`, of the gateway: its own code.
+    OfGateway,
 }
 
 /// A client, by a number made of its client id: whoever comes back has the same.
@@ -41,9 +52,11 @@ impl Owner {
 #[derive(Debug, Default)]
 pub(crate) struct Retained {
     by_topic: BTreeMap<Bytes, RetainedMessage>,
-    /// How many are not the gateway's own, and their bytes.
+    /// How many the limits count, and their bytes.
     counted: usize,
     bytes: usize,
+    /// How many are states of clients.
+    states: usize,
     /// How many are in the store.
     durable: usize,
     /// How many each client has. Looked up, never iterated.
@@ -60,9 +73,14 @@ pub(crate) enum Scanned {
 }
 
 impl Retained {
-    /// How many there are, without the gateway's own.
+    /// How many there are that the limits count.
     pub(crate) fn counted(&self) -> usize {
         self.counted
+    }
+
+    /// How many are states of clients.
+    pub(crate) fn states(&self) -> usize {
+        self.states
     }
 
     /// How many are in the store.
@@ -77,7 +95,9 @@ impl Retained {
 
     /// Bytes of those that count if this one were among them.
     pub(crate) fn bytes_with(&self, message: &Message) -> usize {
-        let old = self.get(message.topic.as_bytes()).filter(|old| !old.of_gateway);
+        let old = self
+            .get(message.topic.as_bytes())
+            .filter(|old| old.kind == Kind::Plain);
         self.bytes + message.size() - old.map_or(0, |old| old.message.size())
     }
 
@@ -100,9 +120,13 @@ impl Retained {
     pub(crate) fn put(&mut self, retained: RetainedMessage) {
         let topic = retained.message.topic.bytes();
         self.remove(topic);
-        if !retained.of_gateway {
-            self.counted += 1;
-            self.bytes += retained.message.size();
+        match retained.kind {
+            Kind::Plain => {
+                self.counted += 1;
+                self.bytes += retained.message.size();
+            }
+            Kind::State => self.states += 1,
+            Kind::OfGateway => {}
         }
         self.durable += usize::from(retained.id.is_some());
         if let Some(at) = retained.message.expires_at {
@@ -116,9 +140,13 @@ impl Retained {
 
     pub(crate) fn remove(&mut self, topic: &[u8]) -> Option<RetainedMessage> {
         let old = self.by_topic.remove(topic)?;
-        if !old.of_gateway {
-            self.counted -= 1;
-            self.bytes -= old.message.size();
+        match old.kind {
+            Kind::Plain => {
+                self.counted -= 1;
+                self.bytes -= old.message.size();
+            }
+            Kind::State => self.states -= 1,
+            Kind::OfGateway => {}
         }
         self.durable -= usize::from(old.id.is_some());
         if let Some(at) = old.message.expires_at {
@@ -201,7 +229,7 @@ mod tests {
                 message,
                 id: Some(MessageId(n)),
                 owner: None,
-                of_gateway: false,
+                kind: Kind::Plain,
             });
         }
         retained

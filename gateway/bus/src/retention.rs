@@ -2,7 +2,7 @@
 
 use crate::acks::Needs;
 use crate::bus::{Bus, BusOutputs};
-use crate::retained::{Owner, Retained, RetainedMessage, Scanned};
+use crate::retained::{Kind, Owner, Retained, RetainedMessage, Scanned};
 use crate::routing::{LastingCopy, Target, identifiers};
 use crate::sessions::Slot;
 use crate::stats::DropReason;
@@ -23,6 +23,10 @@ use std::time::Duration;
 const SCAN_BUDGET: usize = 256;
 /// Where the gateway says what it has to say of itself.
 const SYSTEM: &[u8] = b"$SYS/";
+/// States of clients that are retained; a further one is delivered but not retained.
+const MAX_STATES: usize = 1_000;
+/// Bytes of a state's topic, likewise: the client id is in it.
+const MAX_STATE_TOPIC_BYTES: usize = 1_024;
 /// Retained messages delivered in one turn of one session.
 const SCAN_DELIVERIES: usize = 64;
 
@@ -93,6 +97,15 @@ pub(crate) fn is_news_of_gateway(message: &Message) -> bool {
         && message.topic.as_bytes().starts_with(SYSTEM)
 }
 
+/// Below `$SYS/` the gate lets a client say its own state alone; all else is of the gateway, or one of its bridges.
+fn kind_of(message: &Message, by_gateway: bool) -> Kind {
+    match (message.topic.as_bytes().starts_with(SYSTEM), by_gateway) {
+        (false, _) => Kind::Plain,
+        (true, false) => Kind::State,
+        (true, true) => Kind::OfGateway,
+    }
+}
+
 impl Bus {
     /// Sets or removes the retained message of a topic. Whether something was written for the store.
     pub(crate) fn retain(
@@ -108,16 +121,21 @@ impl Bus {
         }
         // What a link brings in is not the link's.
         let publisher = from.map(|slot| &self.sessions[slot]);
-        let owner = publisher.filter(|session| session.link.is_none());
+        let kind = kind_of(message, self.links.is_gateway(message.publisher));
+        let owner = publisher.filter(|session| session.link.is_none() && kind == Kind::Plain);
         let owner = owner.map(|session| Owner::of(session.client.as_str()));
-        let of_gateway = self.is_said_by_gateway(message);
         let limits = &self.settings.retained;
-        if !limits.available || !(of_gateway || self.may_keep(message, owner)) {
+        let may_keep = match kind {
+            Kind::Plain => self.may_keep(message, owner),
+            Kind::State => self.may_keep_state(message),
+            Kind::OfGateway => true,
+        };
+        if !limits.available || !may_keep {
             self.counters.drop(DropReason::NotRetained);
             return false;
         }
         let mut retained = copy.compact(message);
-        if retained.expires_at.is_none() && limits.expiry > Duration::ZERO && !of_gateway {
+        if retained.expires_at.is_none() && limits.expiry > Duration::ZERO && kind != Kind::OfGateway {
             retained = Arc::new(Message {
                 expires_at: Some(now + limits.expiry),
                 ..(*retained).clone()
@@ -139,17 +157,20 @@ impl Bus {
             message: retained,
             id,
             owner,
-            of_gateway,
+            kind,
         });
         is_durable
     }
 
-    /// Whether the gateway, or one of its bridges, says this below `$SYS/`. No client can: the gate keeps it out.
-    fn is_said_by_gateway(&self, message: &Message) -> bool {
-        message.topic.as_bytes().starts_with(SYSTEM) && self.links.is_gateway(message.publisher)
+    /// Whether there is room for a client's own state.
+    fn may_keep_state(&self, message: &Message) -> bool {
+        let (topic, known) = (message.topic.as_bytes(), &self.retention.messages);
+        topic.len() <= MAX_STATE_TOPIC_BYTES
+            && (known.states() < MAX_STATES || known.contains(topic))
+            && self.has_memory(Want::ToKeep, message.size())
     }
 
-    /// Whether the limits leave room for a message of others than the gateway.
+    /// Whether the limits leave room for a message that they count.
     fn may_keep(&self, message: &Message, owner: Option<Owner>) -> bool {
         let (limits, known) = (&self.settings.retained, &self.retention.messages);
         let topic = message.topic.as_bytes();
@@ -218,12 +239,12 @@ impl Bus {
             let publisher = message.publisher;
             let known = publisher.and_then(|publisher| owners.get(&publisher).copied());
             let by_gateway = known.map_or(publisher.is_none(), |(_, is_bridge)| is_bridge);
-            let of_gateway = by_gateway && message.topic.as_bytes().starts_with(SYSTEM);
+            let kind = kind_of(&message, by_gateway);
             self.retention.messages.put(RetainedMessage {
                 message,
                 id: Some(id),
-                owner: known.map(|(owner, _)| owner),
-                of_gateway,
+                owner: known.map(|(owner, _)| owner).filter(|_| kind == Kind::Plain),
+                kind,
             });
         }
     }

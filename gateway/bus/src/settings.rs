@@ -243,7 +243,7 @@ pub enum SharedStrategy {
 pub struct RetainedSettings {
     /// Whether messages are retained at all. MQTT 5 §3.2.2.3.5.
     pub available: bool,
-    /// Topics with a retained message; a further one is delivered but not retained. What the gateway itself retains below `$SYS/` counts for none of these limits and ends by none.
+    /// Topics with a retained message; a further one is delivered but not retained. What is retained below `$SYS/` counts for none of these limits.
     /// 0 for no limit.
     pub max_count: usize,
     /// Topics whose retained message one client has published; a further one is delivered but not retained. Bridges bring in as many as come. After a restart what clients have retained

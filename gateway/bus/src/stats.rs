@@ -81,7 +81,7 @@ pub struct MemoryStats {
     pub max: usize,
     /// Bodies of messages in queues, on their way, retained, delayed and of wills; one that many hold counts once.
     pub messages: usize,
-    /// Of those, retained ones; the gateway's own below `$SYS/` are not among them.
+    /// Of those, retained ones; those below `$SYS/` are not among them.
     pub retained: usize,
     /// Of those, delayed ones.
     pub delayed: usize,
@@ -117,7 +117,7 @@ pub struct BusStats {
     pub durable_subscriptions: usize,
     /// Distinct topic filters.
     pub filters: usize,
-    /// Retained messages that count for the limits: all but the gateway's own below `$SYS/`.
+    /// Retained messages that count for the limits: all but those below `$SYS/`.
     pub retained: usize,
     /// Those that outlive the process; what the gateway tells of itself does not.
     pub durable_retained: usize,

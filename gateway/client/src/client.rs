@@ -18,6 +18,9 @@ const CONNECT_TIME: Duration = Duration::from_secs(30);
 /// How long the server may take to close after our DISCONNECT.
 const FAREWELL: Duration = Duration::from_secs(3);
 
+/// What is told of a Reason String. \[MQTT-3.2.2-19\] lets it have 64 KiB.
+const MAX_WORDS_CHARS: usize = 500;
+
 /// A connection after CONNACK.
 pub struct Client {
     reader: ReadHalf<Box<dyn Stream>>,
@@ -215,7 +218,11 @@ fn farewell(disconnect: &Disconnect) -> ClientError {
     })
 }
 
-/// The server's words, if any.
+/// The server's words, if any; very long ones are cut.
 pub(crate) fn words(text: Option<&Utf8>) -> Option<String> {
-    text.map(Utf8::to_string)
+    let text = text?.as_str();
+    Some(match text.char_indices().nth(MAX_WORDS_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    })
 }

@@ -546,7 +546,16 @@ fn tell_start(audit: &AuditLog, action: &str, status: u16, after: Option<serde_j
 
 /// How a gateway that nobody runs yet is set up.
 fn tell_code(admin: &Admin, config: &Config) {
-    let Some(code) = admin.setup_code() else { return };
+    let Some(code) = admin.setup_code() else {
+        // Whoever made the first administrator may have been killed before this.
+        let file = admin.code_file();
+        if let Err(error) = std::fs::remove_file(&file)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %file.display(), %error, "a code that is used up is not removed");
+        }
+        return;
+    };
     let listeners = config.listeners.iter();
     let pages = listeners.filter(|listener| listener.protocol == protocols::HTTP);
     let page = |listener: &ListenerSettings| {
@@ -614,6 +623,7 @@ fn hold_data(config: &Config) -> Result<Hold, OpenError> {
     })?;
     let hold = Hold::for_gateway(&config.data_dir)?;
     archive::forget_snapshots(&config.data_dir)?;
+    private::remove_unfinished(&config.data_dir);
     Ok(hold)
 }
 

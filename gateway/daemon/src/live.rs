@@ -261,7 +261,7 @@ pub(crate) fn undo_unconfirmed(path: &Path) -> Result<bool, ApplyError> {
         locked => locked.map_err(|error| failed(error.into()))?,
     }
     // It was not confirmed, or somebody has changed it since.
-    keep_replaced(path, &fs::read(path).unwrap_or_default());
+    keep_replaced(path, &private::read(path, private::LONGEST).unwrap_or_default());
     private::replace_foreign(path, text.as_bytes()).map_err(|cause| ApplyError::File {
         path: path.to_owned(),
         cause,
@@ -284,7 +284,7 @@ fn keep_before(path: &Path, text: &str) -> Result<File, ApplyError> {
         cause,
     };
     // It is ours, or there is none.
-    match fs::read_to_string(&before) {
+    match private::read_text(&before, LONGEST_BEFORE) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Ok(known) if known.starts_with(MARK) => {}
         _ => return Err(ApplyError::InTheWay(before)),
@@ -659,7 +659,7 @@ impl Live {
         }
         let mut edited = None;
         if by != Cause::Reload {
-            let stands_there = fs::read(path).unwrap_or_default();
+            let stands_there = private::read(path, private::LONGEST).unwrap_or_default();
             let is_known = [&valid.text, &text]
                 .iter()
                 .any(|known| stands_there == known.as_bytes());

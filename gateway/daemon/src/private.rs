@@ -29,6 +29,29 @@ pub(crate) const FILES: [&str; 6] = [
     "history",
 ];
 
+/// What else it writes there as a whole. `users.json` is not among these: a command may be writing it now.
+const REPLACED: [&str; 19] = [
+    "clock",
+    "alarms.json",
+    "bans.json",
+    "administrators.json",
+    "history",
+    "audit.begun",
+    "setup-code",
+    "provisioning.toml",
+    "provisioning.refused",
+    "provisioning.json",
+    "provisioning.taken",
+    "headgate.toml",
+    "headgate.toml.before",
+    "headgate.toml.replaced",
+    "firmware.json",
+    "firmware-commands.json",
+    "starts.json",
+    "recovery",
+    "wan",
+];
+
 /// The audit log. It belongs to the gateway that has written it: a backup that is taken back leaves it where it is.
 pub(crate) const AUDIT: [&str; 9] = [
     "audit.log",
@@ -74,6 +97,24 @@ pub(crate) fn close_old_files(data_dir: &Path) {
         let path = data_dir.join(name);
         if let Err(error) = close(&path) {
             tracing::warn!(path = %path.display(), %error, "others may be able to read what is kept here");
+        }
+    }
+}
+
+/// Removes what [`replace`] has left that was killed: passwords may stand in it. Where the data are held, so that no other process writes.
+pub(crate) fn remove_unfinished(data_dir: &Path) {
+    let files = REPLACED.map(|name| data_dir.join(format!("{name}.new")));
+    let folders = FOLDERS.iter().filter(|name| !name.starts_with("store"));
+    let folders = folders.map(|name| data_dir.join(name));
+    let folders = folders.filter(|folder| fs::symlink_metadata(folder).is_ok_and(|it| it.is_dir()));
+    let within = folders.flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
+    let within = within.map(|entry| entry.path());
+    let within = within.filter(|path| path.extension().is_some_and(|end| end == "new"));
+    for path in files.into_iter().chain(within) {
+        if fs::symlink_metadata(&path).is_ok_and(|it| it.is_file())
+            && let Err(error) = remove(&path)
+        {
+            tracing::warn!(path = %path.display(), %error, "what was not written to its end is not removed");
         }
     }
 }
@@ -125,5 +166,32 @@ mod tests {
             (0o700, 0o700, 0o600)
         );
         assert_eq!((mode("clock"), mode("server.pem")), (0o600, 0o644));
+    }
+
+    /// `replace` writes `NAME.new` first, with passwords in it, and may be killed there.
+    #[test]
+    fn what_was_not_written_to_its_end_is_removed_and_what_is_not_ours_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("provisioned")).unwrap();
+        fs::create_dir(path("store")).unwrap();
+        let ours = [
+            "provisioning.toml.new",
+            "setup-code.new",
+            "provisioned/ca.pem.new",
+        ];
+        let others = [
+            "provisioning.toml",
+            "provisioned/ca.pem",
+            "server.pem.new",
+            "store/1.new",
+        ];
+        for name in ours.iter().chain(&others) {
+            fs::write(path(name), "").unwrap();
+        }
+        std::os::unix::fs::symlink(path("store"), path("secrets")).unwrap();
+        remove_unfinished(folder.path());
+        assert!(ours.iter().all(|name| !path(name).exists()));
+        assert!(others.iter().all(|name| path(name).exists()));
     }
 }

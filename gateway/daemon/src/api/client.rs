@@ -8,10 +8,16 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::net::UnixStream;
+use tokio::time::{Instant, timeout_at};
 
 /// Bytes of a line of an answer.
 const LONGEST_LINE: usize = 64 << 20;
+/// How long the answer to a question may take, or each of its lines: whoever accepts there may be no gateway, or one that stands still.
+pub(crate) const TO_ANSWER: Duration = Duration::from_secs(60);
+/// The same where there is something to do: a backup or an update takes its time.
+const TO_DO: Duration = Duration::from_secs(3_600);
 
 /// Why a running gateway did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +46,17 @@ pub(crate) enum ControlError {
     /// It said no.
     #[error("{0}")]
     Refused(String),
+    /// It said nothing.
+    #[error(
+        "{}: somebody listens there, and has not answered within {}: the gateway stands still, or it is none",
+        .socket.display(), humantime::format_duration(*.within)
+    )]
+    Late {
+        /// The socket.
+        socket: PathBuf,
+        /// How long it had.
+        within: Duration,
+    },
     /// It said something strange.
     #[error("the gateway's answer cannot be understood: {0}")]
     Answer(String),
@@ -83,17 +100,46 @@ impl ControlClient {
         body: Option<Value>,
         each: &mut dyn FnMut(Value),
     ) -> Result<(), ControlError> {
-        let answer = self.send(method, path, body).await?;
+        let within = time_for(&method);
+        self.take_lines(method, path, body, Some(within), each).await
+    }
+
+    /// The same where nobody knows when the next line comes.
+    pub(crate) async fn follow(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        each: &mut dyn FnMut(Value),
+    ) -> Result<(), ControlError> {
+        self.take_lines(method, path, body, None, each).await
+    }
+
+    /// `within`: how long a line may take after the one before it was taken.
+    async fn take_lines(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        within: Option<Duration>,
+        each: &mut dyn FnMut(Value),
+    ) -> Result<(), ControlError> {
+        let time = time_for(&method);
+        let answer = self
+            .in_time(Some(Until::now(time)), self.send(method, path, body))
+            .await??;
         let status = answer.status();
         let mut body = answer.into_body();
         let mut text = BytesMut::new();
-        while let Some(frame) = body.frame().await {
+        let mut until = within.map(Until::now);
+        while let Some(frame) = self.in_time(until, body.frame()).await? {
             let frame = frame.map_err(strange)?;
             let mut looked_at = text.len();
             text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| &data[..]));
             while let Some(end) = text[looked_at..].iter().position(|byte| *byte == b'\n') {
                 take(&text.split_to(looked_at + end + 1), status, each)?;
                 looked_at = 0;
+                until = within.map(Until::now);
             }
             if text.len() > LONGEST_LINE {
                 return Err(strange("a line of the answer does not end"));
@@ -105,10 +151,12 @@ impl ControlClient {
 
     /// Asks for a file, and takes it as it comes.
     pub(crate) async fn download(&self, path: &str, each: &mut dyn FnMut(&[u8])) -> Result<(), ControlError> {
-        let answer = self.send(Method::GET, path, None).await?;
+        // It is made first.
+        let until = Some(Until::now(TO_DO));
+        let answer = self.in_time(until, self.send(Method::GET, path, None)).await??;
         let status = answer.status();
         let mut body = answer.into_body();
-        while let Some(frame) = body.frame().await {
+        while let Some(frame) = self.in_time(until, body.frame()).await? {
             let frame = frame.map_err(strange)?;
             let bytes = frame.data_ref().map_or(&[][..], |data| &data[..]);
             match status.is_success() {
@@ -117,6 +165,20 @@ impl ControlClient {
             }
         }
         said_yes(status)
+    }
+
+    async fn in_time<T>(
+        &self,
+        until: Option<Until>,
+        what: impl Future<Output = T>,
+    ) -> Result<T, ControlError> {
+        let Some(Until { at, within }) = until else {
+            return Ok(what.await);
+        };
+        timeout_at(at, what).await.map_err(|_| ControlError::Late {
+            socket: super::socket(&self.data_dir),
+            within,
+        })
     }
 
     async fn send(
@@ -174,6 +236,29 @@ impl ControlClient {
         let mut answer = Value::Null;
         self.lines(method, path, body, &mut |line| answer = line).await?;
         Ok(answer)
+    }
+}
+
+/// When somebody is late, and how long he had.
+#[derive(Clone, Copy)]
+struct Until {
+    at: Instant,
+    within: Duration,
+}
+
+impl Until {
+    fn now(within: Duration) -> Self {
+        Self {
+            at: Instant::now() + within,
+            within,
+        }
+    }
+}
+
+fn time_for(method: &Method) -> Duration {
+    match *method {
+        Method::GET => TO_ANSWER,
+        _ => TO_DO,
     }
 }
 

@@ -40,7 +40,7 @@ mod traces;
 mod users;
 mod wans;
 
-pub(crate) use client::{ControlClient, ControlError};
+pub(crate) use client::{ControlClient, ControlError, TO_ANSWER};
 pub(crate) use guard::Pace;
 pub(crate) use login::Logins;
 pub(crate) use server::Control;
@@ -101,5 +101,31 @@ mod tests {
         let nowhere = ControlClient::new(&folder.path().join("y"));
         let error = nowhere.ask(Method::GET, "/", None).await.unwrap_err().to_string();
         assert!(error.contains("no gateway answers at"), "{error}");
+    }
+
+    /// Who accepts and is silent, or begins and does not go on, may be anybody. No clause says how long: RFC 9112 §9.5 leaves it to the client.
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_that_does_not_answer_is_not_waited_for_without_end() {
+        use tokio::io::AsyncWriteExt as _;
+        for (said, method, within) in [
+            ("", Method::GET, "1m"),
+            ("", Method::POST, "1h"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n[", Method::GET, "1m"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let listener = Control::bind(folder.path()).unwrap();
+            let accepted = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.write_all(said.as_bytes()).await.unwrap();
+                std::future::pending::<()>().await;
+            });
+            let client = ControlClient::new(folder.path());
+            let error = client.ask(method, "/", None).await.unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("has not answered within {within}:")),
+                "{error}"
+            );
+            accepted.abort();
+        }
     }
 }

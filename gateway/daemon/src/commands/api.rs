@@ -45,6 +45,7 @@ impl ApiCommand {
         let client = self.gateway.client()?;
         let path = format!("/api/v1/{path}");
         let mut each = |line: Value| say_json(line);
-        Ok(runtime()?.block_on(client.lines(method, &path, body, &mut each))?)
+        // It may be a stream, such as that of events.
+        Ok(runtime()?.block_on(client.follow(method, &path, body, &mut each))?)
     }
 }

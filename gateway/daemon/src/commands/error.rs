@@ -85,6 +85,11 @@ pub(crate) enum CommandError {
     /// It was accepted, and could not be done.
     #[error("the gateway has begun anew without the provisioning file: {0}")]
     NotProvisioned(String),
+    /// It was accepted, and is not done yet.
+    #[error(
+        "{0}; the file is accepted and waits: once that is mended, the next start of the gateway takes it, or `headgate provision finish`"
+    )]
+    ProvisioningWaits(crate::provisioning::ProvisioningError),
     /// There is no such ban.
     #[error("{0} is not banned")]
     NotBanned(String),

@@ -61,6 +61,12 @@ impl Gateway {
         Ok(runtime()?.block_on(client.lines(Method::GET, path, None, each))?)
     }
 
+    /// The same of an answer that goes on until somebody interrupts it.
+    pub(super) fn follow(&self, path: &str, each: &mut dyn FnMut(Value)) -> Result<(), CommandError> {
+        let client = self.client()?;
+        Ok(runtime()?.block_on(client.follow(Method::GET, path, None, each))?)
+    }
+
     /// Whether answers are for machines.
     pub(super) fn is_json(&self) -> bool {
         self.json

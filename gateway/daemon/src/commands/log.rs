@@ -78,7 +78,11 @@ impl LogCommand {
     fn lines(&self) -> Outcome {
         let gateway = &self.gateway;
         let path = format!("/api/v1/log?last={}&follow={}", self.last, self.follow);
-        gateway.lines(&path, &mut |line| gateway.answer(&line, written))?;
+        let mut each = |line: Value| gateway.answer(&line, written);
+        match self.follow {
+            true => gateway.follow(&path, &mut each)?,
+            false => gateway.lines(&path, &mut each)?,
+        }
         Ok(())
     }
 }

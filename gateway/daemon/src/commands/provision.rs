@@ -9,7 +9,7 @@ use crate::archive::{ArchiveError, Hold};
 use crate::config::{given_or_own, own_file};
 use crate::live::{self, ConfigFile};
 use crate::private;
-use crate::provisioning::{self, Document, Keys, ProvisioningError, check_own_new_key, sign};
+use crate::provisioning::{self, Document, Keys, ProvisioningError, Taken, check_own_new_key, sign};
 use clap::{Args, Subcommand};
 use headgate_cli::Outcome;
 use hyper::Method;
@@ -262,7 +262,14 @@ fn take(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<(), Comm
             begin_anew(gateway, WAIT)?;
             let now = provisioning::taken(data_dir).filter(|now| taken["number"] == now.number);
             if now.is_none() {
-                let why = provisioning::refused(data_dir).unwrap_or_else(|| "see its log".to_owned());
+                let why = match provisioning::waits(data_dir) {
+                    true => Some(
+                        "it is accepted and waits for the next start; the log says what was in its way"
+                            .to_owned(),
+                    ),
+                    false => provisioning::refused(data_dir),
+                };
+                let why = why.unwrap_or_else(|| "see its log".to_owned());
                 return Err(CommandError::NotProvisioned(why));
             }
             gateway.answer(&taken, |taken| {
@@ -282,7 +289,7 @@ fn take(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<(), Comm
     provisioning::finish_waiting(data_dir, &key, &config_file);
     provisioning::accept(text, &keys(&key)?, data_dir, &config_file)?;
     let done = provisioning::finish_waiting(data_dir, &key, &config_file);
-    let Some(taken) = done.transpose()? else {
+    let Some(taken) = taken_or_waits(data_dir, done)? else {
         return Ok(());
     };
     gateway.answer(&json!({ "number": taken.number }), |_| {
@@ -315,11 +322,23 @@ fn finish(gateway: &Gateway, key: Option<PathBuf>) -> Result<(), CommandError> {
     let _hold = Hold::for_command(data_dir)?;
     let key = key.unwrap_or_else(|| config.firmware.provisioning_key.clone());
     let done = provisioning::finish_waiting(data_dir, &key, &config_file(gateway)?);
-    let number = done.transpose()?.map(|taken| taken.number);
+    let number = taken_or_waits(data_dir, done)?.map(|taken| taken.number);
     gateway.answer(&json!({ "number": number }), |done| {
         format!("number {} is taken", done["number"])
     });
     Ok(())
+}
+
+/// Trouble of the disk may leave the file waiting, which whoever reads of it has to know.
+fn taken_or_waits(
+    data_dir: &Path,
+    done: Option<Result<Taken, ProvisioningError>>,
+) -> Result<Option<Taken>, CommandError> {
+    done.transpose()
+        .map_err(|cause| match provisioning::waits(data_dir) {
+            true => CommandError::ProvisioningWaits(cause),
+            false => cause.into(),
+        })
 }
 
 /// What the file is about, without what is secret.

@@ -2,7 +2,7 @@
 
 use super::error::CommandError;
 use super::{config_to_change, there_is_one};
-use crate::api::ControlClient;
+use crate::api::{ControlClient, TO_ANSWER};
 use crate::owner::named;
 use clap::{Args, Subcommand, ValueEnum};
 use headgate_auth::file::folder_of;
@@ -127,7 +127,8 @@ impl UsersCommand {
         // A gateway that runs knows it when this ends; one that does not reads it when it starts.
         if changes {
             let gateway = ControlClient::new(&config.data_dir);
-            let _ = runtime()?.block_on(gateway.ask(Method::POST, "/api/v1/users/look", None));
+            let told = gateway.ask(Method::POST, "/api/v1/users/look", None);
+            let _ = runtime()?.block_on(async { tokio::time::timeout(TO_ANSWER, told).await });
         }
         if self.json {
             say_json(done);

@@ -39,6 +39,7 @@ pub(crate) use words::explain_text;
 
 use crate::bridges::{BridgeError, Checked};
 use crate::owner::stranger_of;
+use crate::private;
 use crate::protocols::{HTTP, STOMP, with_protocols};
 use crate::wans::WanSettings;
 use document::{Document, Texts};
@@ -51,7 +52,6 @@ use headgate_shell::{ListenerKind, ListenerSettings, SettingsOf};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// Declares the configuration: its own settings with their defaults, and those of the protocols between the first and the others.
@@ -570,22 +570,9 @@ pub(crate) fn line_of(text: &str, key: &str) -> usize {
     told.and_then(|told| told.place.line()).unwrap_or(1)
 }
 
-/// What stands in a file.
+/// What stands in a file. A pipe would be waited for.
 pub(crate) fn text_of(path: &Path) -> Result<String, ConfigError> {
-    let read = || {
-        let mut bytes = Vec::new();
-        // Somebody may mean another file, or a device.
-        std::fs::File::open(path)?
-            .take(LONGEST + 1)
-            .read_to_end(&mut bytes)?;
-        match bytes.len() as u64 > LONGEST {
-            true => Err(std::io::Error::other(format!(
-                "it has more than {LONGEST} bytes: no configuration has"
-            ))),
-            false => Ok(bytes),
-        }
-    };
-    let bytes = read().map_err(|cause| ConfigError::Read {
+    let bytes = private::read(path, LONGEST).map_err(|cause| ConfigError::Read {
         path: path.to_owned(),
         cause,
     })?;

@@ -551,6 +551,27 @@ fn a_fault_says_nothing_to_the_terminal() {
     }
 }
 
+/// Anybody may have put a pipe there, and whoever opens one waits for somebody to write: POSIX, `open`, `O_NONBLOCK`.
+#[test]
+fn a_configuration_that_is_a_pipe_is_refused_and_not_waited_for() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("headgate.toml");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let told = [
+        Config::load(Some(&path), []).map(drop),
+        Config::data_dir_to_ask(Some(&path), []).map(drop),
+        Config::load_to_start(Some(&path), []).map(drop),
+        text_if_any(&path).map(drop),
+    ];
+    for error in told.map(Result::unwrap_err) {
+        assert!(
+            error.to_string().ends_with("headgate.toml: it is no file"),
+            "{error}"
+        );
+    }
+}
+
 /// A word that is no module would be taken for one, and nothing would be told.
 #[test]
 fn a_level_is_set_for_modules_that_there_are() {

@@ -303,7 +303,7 @@ impl Snapshot {
             ("topic_filters", "Distinct topic filters.", bus.filters),
             (
                 "retained_messages",
-                "Retained messages, without the gateway's own below $SYS.",
+                "Retained messages, without those below $SYS.",
                 bus.retained,
             ),
             ("delayed_messages", "Delayed messages.", bus.delayed),
@@ -428,7 +428,7 @@ impl Snapshot {
         let (retained, delayed) = (memory.retained, memory.delayed);
         out.gauge(
             "retained_bytes",
-            "Bytes of retained messages, without the gateway's own below $SYS.",
+            "Bytes of retained messages, without those below $SYS.",
             retained,
         );
         out.gauge("delayed_bytes", "Bytes of delayed messages.", delayed);
