@@ -212,7 +212,7 @@ fn an_export_onto_a_full_disk_says_what_to_do() {
             .expect("unshare runs")
     };
     let setup = Setup::new();
-    let mount = "mkdir -p small && mount -t tmpfs -o size=16k tmpfs small";
+    let mount = "mkdir -p small && mount -t tmpfs -o size=16k,mode=755 tmpfs small";
     if !in_namespace(mount, setup.folder()).status.success() {
         return; // This system lets nobody but root mount anything.
     }
