@@ -150,7 +150,8 @@ impl LiveStore {
                 let moving = moving.take().expect("it is on its way");
                 let (store, cost) = moving.take_place(self.disk)?;
                 self.before = sum(self.before, cost);
-                self.at = At::Disk(Box::new(store), None);
+                let before = std::mem::replace(&mut self.at, At::Disk(Box::new(store), None));
+                drop_aside(before);
                 self.tell_replaced();
                 tracing::info!(
                     "the store is on the disk: what is acknowledged from now on survives a restart"
@@ -211,6 +212,14 @@ impl LiveStore {
 /// Bytes that one step copies: 256 KiB, a small part of a segment.
 fn step_bytes(settings: DiskSettings) -> usize {
     usize::try_from(settings.segment_bytes / 32).unwrap_or(usize::MAX)
+}
+
+/// A million entries take half a second to be dropped: nobody waits for it.
+fn drop_aside(before: At) {
+    let dropping = std::thread::Builder::new().name("store-drop".into());
+    if let Err(error) = dropping.spawn(move || drop(before)) {
+        tracing::debug!(%error, "dropped at once");
+    }
 }
 
 fn tell_left(removed: Result<(), StoreError>) {
