@@ -11,10 +11,12 @@
 
 mod ballast;
 mod checkpoints;
+mod copies;
 mod replay;
 mod settings;
 mod writing;
 
+pub(crate) use copies::{Bodies, Copied};
 pub use settings::{DiskSettings, Durability};
 
 use crate::checkpoint::{self, Flushing};
@@ -28,7 +30,8 @@ use crate::rows;
 use crate::tables::{Checkpoint, Opened, Tables};
 use ballast::open_tables;
 use headgate_model::store::{
-    FetchLimit, Fetched, MessageId, QueueEntry, SnapshotFile, StoreSettings, StoreStats, StoredDelivery,
+    FetchLimit, Fetched, MessageId, QueueEntry, SnapshotFile, StorePlace, StoreSettings, StoreStats,
+    StoredDelivery,
 };
 use headgate_model::{Qos, SessionId, Store, StoreError, StoreImage, StoreOp, SubscriptionIds};
 use replay::State;
@@ -342,6 +345,7 @@ impl Store for DiskStore {
             journal_bytes: self.journal.written,
             disk_bytes: self.disk_bytes(),
             queued: self.queues.count,
+            place: StorePlace::Disk,
             ..self.stats
         }
     }

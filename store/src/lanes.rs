@@ -283,8 +283,14 @@ impl Queues {
 
     /// One entry.
     pub(crate) fn entry(&mut self, session: u64, seq: u64, pages: &mut dyn Pages) -> Option<Entry> {
+        self.entry_in(session, seq, pages).map(|(entry, _)| entry)
+    }
+
+    /// The same, and its lane.
+    pub(crate) fn entry_in(&mut self, session: u64, seq: u64, pages: &mut dyn Pages) -> Option<(Entry, u8)> {
         let (key, at, place) = self.find(session, seq, pages)?;
-        Some(self.lane_mut(key).pages[at].entries.as_ref()?[place].clone())
+        let entry = self.lane_mut(key).pages[at].entries.as_ref()?[place].clone();
+        Some((entry, key.lane))
     }
 
     /// The session is gone, with all its entries.

@@ -1,4 +1,5 @@
-//! Durable sessions, queues and retained messages: a journal that every commit is appended to, with sled behind it. See [`DiskStore`].
+//! Durable sessions, queues and retained messages: a journal that every commit is appended to, with sled behind it. See [`DiskStore`]. [`LiveStore`] is the
+//! store of a gateway that runs: on the disk or in memory, and from one to the other.
 
 #![expect(
     clippy::disallowed_methods,
@@ -13,6 +14,7 @@ mod format1;
 mod image;
 mod journal;
 mod lanes;
+mod live;
 mod open;
 #[cfg(target_os = "linux")]
 mod overridden;
@@ -22,4 +24,5 @@ mod sim;
 mod tables;
 
 pub use disk::{DiskSettings, DiskStore, Durability};
+pub use live::LiveStore;
 pub use sim::{Disk, SimStore};

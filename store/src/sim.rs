@@ -16,30 +16,30 @@ use std::sync::{Arc, Mutex};
 pub struct Disk(Arc<Mutex<Tables>>);
 
 #[derive(Clone, Debug, Default)]
-struct Tables {
-    sessions: BTreeMap<SessionId, SessionTable>,
-    retained: BTreeMap<MessageId, StoredMessage>,
-    delayed: BTreeMap<MessageId, (StoredMessage, WallTime)>,
-    next_session: u64,
+pub(crate) struct Tables {
+    pub sessions: BTreeMap<SessionId, SessionTable>,
+    pub retained: BTreeMap<MessageId, StoredMessage>,
+    pub delayed: BTreeMap<MessageId, (StoredMessage, WallTime)>,
+    pub next_session: u64,
     /// The next commits fail.
-    failing: bool,
+    pub failing: bool,
 }
 
 #[derive(Clone, Debug)]
-struct SessionTable {
-    record: SessionRecord,
-    note: Bytes,
-    subscriptions: BTreeMap<String, Subscription>,
-    queue: BTreeMap<u64, Entry>,
-    next_seq: u64,
-    received: BTreeSet<u16>,
+pub(crate) struct SessionTable {
+    pub record: SessionRecord,
+    pub note: Bytes,
+    pub subscriptions: BTreeMap<String, Subscription>,
+    pub queue: BTreeMap<u64, Entry>,
+    pub next_seq: u64,
+    pub received: BTreeSet<u16>,
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
-    entry: QueueEntry,
-    message: StoredMessage,
-    received: bool,
+pub(crate) struct Entry {
+    pub entry: QueueEntry,
+    pub message: StoredMessage,
+    pub received: bool,
 }
 
 impl Disk {
@@ -48,14 +48,18 @@ impl Disk {
         self.lock().failing = failing;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Tables> {
+    pub(crate) fn of(tables: Tables) -> Self {
+        Self(Arc::new(Mutex::new(tables)))
+    }
+
+    pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, Tables> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
 /// A store on a [`Disk`].
 #[derive(Debug, Default)]
-pub struct SimStore(Disk);
+pub struct SimStore(pub(crate) Disk);
 
 impl SimStore {
     /// Opens the store on a disk.
@@ -95,10 +99,7 @@ impl Store for SimStore {
                 cause: "the disk was told to fail".into(),
             });
         }
-        let mut bodies = HashMap::new();
-        for op in ops {
-            tables.apply(op, &mut bodies);
-        }
+        tables.apply_all(ops);
         Ok(())
     }
 
@@ -146,7 +147,7 @@ impl Entry {
 }
 
 impl SessionTable {
-    fn new(record: SessionRecord) -> Self {
+    pub(crate) fn new(record: SessionRecord) -> Self {
         Self {
             record,
             note: Bytes::new(),
@@ -180,6 +181,37 @@ impl SessionTable {
 }
 
 impl Tables {
+    pub(crate) fn apply_all(&mut self, ops: &[StoreOp]) {
+        let mut bodies = HashMap::new();
+        for op in ops {
+            self.apply(op, &mut bodies);
+        }
+    }
+
+    /// The same. What was done, with every [`StoreOp::DropOldest`] replaced by what it deleted: who has a part of this finds another entry the oldest.
+    pub(crate) fn apply_named(&mut self, ops: &[StoreOp]) -> Vec<StoreOp> {
+        let mut bodies = HashMap::new();
+        let mut named = Vec::with_capacity(ops.len());
+        for op in ops {
+            let op = match op {
+                StoreOp::DropOldest(id, lane, from) => match self.oldest(*id, *lane, *from) {
+                    Some(oldest) => StoreOp::DeleteQueued(*id, oldest),
+                    None => continue,
+                },
+                op => op.clone(),
+            };
+            self.apply(&op, &mut bodies);
+            named.push(op);
+        }
+        named
+    }
+
+    fn oldest(&self, id: SessionId, lane: u8, from: u64) -> Option<u64> {
+        let mut behind = self.sessions.get(&id)?.queue.range(from..);
+        let oldest = behind.find(|(_, kept)| kept.entry.lane == lane && !kept.received);
+        oldest.map(|(seq, _)| *seq)
+    }
+
     fn apply(&mut self, op: &StoreOp, bodies: &mut HashMap<MessageId, StoredMessage>) {
         match op.clone() {
             StoreOp::PutMessage(id, message) => drop(bodies.insert(id, message)),
@@ -211,15 +243,11 @@ impl Tables {
                 }
             }),
             StoreOp::DeleteQueued(id, seq) => self.with(id, |s| drop(s.queue.remove(&seq))),
-            StoreOp::DropOldest(id, lane, from) => self.with(id, |s| {
-                let mut lane = s
-                    .queue
-                    .range(from..)
-                    .filter(|(_, kept)| kept.entry.lane == lane && !kept.received);
-                if let Some(oldest) = lane.next().map(|(seq, _)| *seq) {
-                    s.queue.remove(&oldest);
+            StoreOp::DropOldest(id, lane, from) => {
+                if let Some(oldest) = self.oldest(id, lane, from) {
+                    self.with(id, |s| drop(s.queue.remove(&oldest)));
                 }
-            }),
+            }
             StoreOp::PutReceived(id, packet) => self.with(id, |s| {
                 s.received.insert(packet);
             }),

@@ -920,7 +920,8 @@ fn reading_again_tells_what_has_changed() {
         "bus.rewrite: 30 entries are new\n",
         "listener mqttsn/sn: changed\n",
         "rules: changed\n",
-        "needs a restart: store.durability: \"power-loss\" → \"memory\"\n",
+        "\nstore.durability: \"power-loss\" → \"memory\"\n",
+        "the store is on its way: `headgate status` says where it is\n",
     ] {
         assert!(said.contains(told), "{told}\n{said}");
     }
@@ -930,7 +931,7 @@ fn reading_again_tells_what_has_changed() {
         "{said}"
     );
     hang_up();
-    let log = setup.log_with(&["needs a restart"]);
+    let log = setup.log_with(&["configuration read again"]);
     assert!(
         ![&said, &log]
             .iter()

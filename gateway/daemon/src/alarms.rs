@@ -4,6 +4,7 @@
 //! `headgate alarms` and in the metrics. The file `alarms.json` in the data folder keeps what there is and what there was: an alarm that was raised before
 //! a restart stays raised, with its time, until whoever watches the cause has looked again.
 
+use crate::keeps::Keeps;
 use crate::private;
 use crate::sys::{topic_level, unix_time};
 use bytes::Bytes;
@@ -198,17 +199,19 @@ pub(crate) struct Alarms(Arc<Inner>);
 struct Inner {
     hub: Hub,
     node: Mutex<String>,
-    /// Where they are kept; `None` for nowhere.
-    file: Option<PathBuf>,
+    /// Where they are kept, if they are.
+    file: PathBuf,
+    keeps: Keeps,
     book: Mutex<Book>,
     changed: Notify,
 }
 
 impl Alarms {
     /// Those of before, if `folder` keeps some. Alerts that the bus still has of others are taken back.
-    pub(crate) fn start(hub: Hub, node: &str, folder: Option<&Path>) -> Self {
-        let file = folder.map(|folder| folder.join("alarms.json"));
-        let kept = file.as_deref().and_then(|file| {
+    pub(crate) fn start(hub: Hub, node: &str, folder: &Path, keeps: Keeps) -> Self {
+        let file = folder.join("alarms.json");
+        let known = Some(&file).filter(|_| keeps.now());
+        let kept = known.and_then(|file| {
             let text = private::read(file, private::LONGEST).ok()?;
             let book = Book::kept(&text);
             if book.is_none() {
@@ -220,6 +223,7 @@ impl Alarms {
             hub,
             node: Mutex::new(node.to_owned()),
             file,
+            keeps,
             book: Mutex::new(kept.unwrap_or_default()),
             changed: Notify::new(),
         }));
@@ -297,11 +301,18 @@ impl Alarms {
         }
     }
 
-    /// Writes them down.
+    /// Writes them down, where they are kept.
     pub(crate) fn save(&self) -> std::io::Result<()> {
-        let Some(file) = &self.0.file else { return Ok(()) };
+        if !self.0.keeps.now() {
+            return Ok(());
+        }
         let text = serde_json::to_vec(&*self.0.book.lock())?;
-        private::replace(file, &text)
+        private::replace(&self.0.file, &text)
+    }
+
+    /// They are kept from now on.
+    pub(crate) fn write_soon(&self) {
+        self.0.changed.notify_one();
     }
 
     /// EMQ 2: `alarms/{id}/alert` when it is raised, `alarms/{id}/clear` when it is over. An alert is retained until then.

@@ -5,10 +5,11 @@ use crate::api::{self, Control, Logins, Pace, Streams};
 use crate::archive::{self, ArchiveError, Hold};
 use crate::backups::Backups;
 use crate::bridges::Bridges;
-use crate::config::{self, Config, Durability, Startable, at_most, environment_variables};
+use crate::config::{self, Config, Startable, at_most, environment_variables};
 use crate::earlier::{self, Instead, Started};
 use crate::firmware::{self, Firmware};
 use crate::http::Site;
+use crate::keeps::Keeps;
 use crate::listeners::Listeners;
 use crate::live::{self, Applied, ConfigFile, Live, Parts};
 use crate::log::{self, ClosesLog, LogHandle};
@@ -35,11 +36,11 @@ use headgate_access::AccessService;
 use headgate_admin::{Admin, AuditEntry, AuditLog, Role};
 use headgate_auth::Access;
 use headgate_bus::Bus;
-use headgate_bus::handle::{Clock, Hub};
+use headgate_bus::handle::Hub;
 use headgate_cli::Outcome;
 use headgate_model::{Store, StoreError};
 use headgate_shell::{ConnectionLimit, Http, ListenerSettings, Metrics, Protocols, Serving, Tracer};
-use headgate_store::{Disk, DiskSettings, DiskStore, SimStore};
+use headgate_store::{DiskSettings, LiveStore};
 use rustls_pki_types::UnixTime;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -157,21 +158,16 @@ async fn serve(
     }
     let mut store = open_store(&config)?;
     private::close_old_files(&config.data_dir);
-    let keeps = config.store.durability != Durability::Memory;
+    let keeps = Keeps::of(&config);
     let mut image = store
         .load()
         .map_err(|cause| OpenError::of_store(&config, cause))?;
-    let timeline = keeps.then(|| {
-        let (timeline, ops) = Timeline::start(&config.data_dir, &mut image);
-        if let Err(error) = store.commit(&ops) {
-            tracing::error!(%error, "the time cannot be stored with the sessions: they may end early after the next restart");
-        }
-        timeline
-    });
-    let clock = timeline.as_ref().map_or_else(Clock::start, Timeline::clock);
-    if let Some(state) = timeline.as_ref().map(Timeline::state) {
-        judge_certificates_by(state);
+    let (timeline, ops) = Timeline::start(&config.data_dir, keeps.clone(), &mut image);
+    if let Err(error) = store.commit(&ops) {
+        tracing::error!(%error, "the time cannot be stored with the sessions: they may end early after the next restart");
     }
+    let clock = timeline.clock();
+    judge_certificates_by(timeline.state());
     let mut bus = Bus::new(live::bus_settings(&config), clock.epoch(), seed()?)?;
     bus.set_node(&config.node);
     bus.number_unpredictably();
@@ -182,7 +178,7 @@ async fn serve(
     bus.load(image);
     let hub = Hub::start(bus, clock, store)?;
     let notices = hub.notices(sys::MAX_NOTICES);
-    let alarms = Alarms::start(hub.clone(), &config.node, keeps.then_some(&*config.data_dir));
+    let alarms = Alarms::start(hub.clone(), &config.node, &config.data_dir, keeps.clone());
     for (n, damage) in damage.iter().enumerate() {
         let trouble = Trouble::new(Severity::Critical, damage.as_str());
         alarms.set(&format!("store_damaged_{}", n + 1), Some(trouble));
@@ -198,7 +194,7 @@ async fn serve(
         Trouble::new(Severity::Error, summary)
     });
     alarms.set(provisioning::WAITS_ALARM, waits);
-    let starts = Starts::begin(keeps.then_some(&*config.data_dir), Machine::look());
+    let starts = Starts::begin(&config.data_dir, keeps.clone(), Machine::look());
     let metrics = Arc::new(Metrics::default());
     let access = Arc::new(Access::load(&config.auth, &config.data_dir)?);
 
@@ -234,7 +230,7 @@ async fn serve(
         &wans,
         &config.node,
         &config.data_dir,
-        timeline.as_ref().map(Timeline::state),
+        timeline.state(),
     );
     let surveyor = Surveyor::new(hub.clone(), config_changes.clone());
     let running = firmware::Running::default();
@@ -286,6 +282,8 @@ async fn serve(
         log: log.clone(),
         alarms: alarms.clone(),
         admin: admin.clone(),
+        starts: starts.clone(),
+        keeps: keeps.clone(),
         valid,
     };
     let Written {
@@ -299,7 +297,7 @@ async fn serve(
         .if_there()
         .map_or_else(|| "none, all defaults".into(), |path| path.display().to_string());
     let live = Live::new(parts, Arc::clone(&config), file, &text, undone, instead.as_ref());
-    let trends = Trends::start(counters.clone(), keeps.then_some(&*config.data_dir));
+    let trends = Trends::start(counters.clone(), &config.data_dir, keeps.clone());
     let backups = Backups::new(
         hub.clone(),
         live.clone(),
@@ -340,7 +338,7 @@ async fn serve(
         restart: restart.clone(),
         firmware: firmware.clone(),
         starts: starts.clone(),
-        clock: timeline.as_ref().map(Timeline::state),
+        clock: timeline.state(),
         trends: trends.clone(),
         certificates: certificates.clone(),
         backups: backups.clone(),
@@ -355,13 +353,13 @@ async fn serve(
         bridges: bridges.clone(),
         certificates,
         log: log.clone(),
-        clock: timeline.as_ref().map(Timeline::state),
+        clock: timeline.state(),
         data_dir: config.data_dir.clone(),
         config: config_changes.clone(),
     };
     let stamps = Stamps {
         hub: hub.clone(),
-        clock: timeline.as_ref().map(Timeline::state),
+        clock: timeline.state(),
         config: config_changes.clone(),
     };
     // Before anybody publishes.
@@ -406,7 +404,7 @@ async fn serve(
     let sys = Sys::new(counters.clone(), config_changes.clone());
     let sys = tokio::spawn(sys.run(notices));
 
-    let timeline = timeline.map(|timeline| tokio::spawn(timeline.keep()));
+    let timeline = tokio::spawn(timeline.keep());
     // A stop may come as soon as somebody is served, and nobody is before all this is there.
     let mut ends = end_signals()?;
     counters.set_up();
@@ -454,8 +452,8 @@ async fn serve(
     }
     // Whatever was acknowledged is durable already; this waits for the rest.
     tokio::task::spawn_blocking(move || hub.stop()).await?;
-    if let Some(timeline) = timeline {
-        timeline.abort();
+    timeline.abort();
+    if keeps.now() {
         let saved = timeline::save_now(&config.data_dir, clock);
         saved.map_err(|error| {
             format!(
@@ -628,10 +626,10 @@ fn hold_data(config: &Config) -> Result<Hold, OpenError> {
 }
 
 fn open_store(config: &Config) -> Result<Box<dyn Store>, OpenError> {
-    let durability = match config.store.durability {
-        Durability::PowerLoss => headgate_store::Durability::PowerLoss,
-        Durability::ProcessCrash => headgate_store::Durability::ProcessCrash,
-        Durability::Memory => return Ok(Box::new(SimStore::open(&Disk::default()))),
+    let wanted = live::store_settings(config);
+    let durability = match wanted.survives_power_loss {
+        true => headgate_store::Durability::PowerLoss,
+        false => headgate_store::Durability::ProcessCrash,
     };
     let defaults = DiskSettings::default();
     // What was written since the last checkpoint is in memory, too.
@@ -643,7 +641,7 @@ fn open_store(config: &Config) -> Result<Box<dyn Store>, OpenError> {
         ..defaults
     };
     let folder = config.data_dir.join("store");
-    let opened = DiskStore::open(&folder, settings);
+    let opened = LiveStore::open(&folder, settings, wanted.place);
     Ok(Box::new(
         opened.map_err(|cause| OpenError::of_store(config, cause))?,
     ))

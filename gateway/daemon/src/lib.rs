@@ -19,6 +19,7 @@ mod firmware;
 mod history;
 mod http;
 mod incoming;
+mod keeps;
 mod listeners;
 mod live;
 mod log;

@@ -12,15 +12,17 @@ use crate::bridges::{BridgeError, Bridges, Change};
 use crate::config::{self, Config, ConfigError, Durability, Startable, Told, environment_variables};
 use crate::earlier::{self, Instead};
 use crate::history::{Cause, Entry, History, HistoryError, LONGEST};
+use crate::keeps::Keeps;
 use crate::listeners::{ListenerChange, Listeners, ListenersError};
 use crate::log::{LogError, LogHandle};
+use crate::starts::Starts;
 use crate::sys::unix_time;
 use crate::{memory, private, protocols, supplies};
 use headgate_admin::Admin;
 use headgate_auth::{Access, AccessError};
 use headgate_bus::BusSettings;
 use headgate_bus::handle::Hub;
-use headgate_model::store::StoreSettings;
+use headgate_model::store::{StorePlace, StoreSettings};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -41,6 +43,8 @@ const MARK: &str = "# headgate: valid before a change that is not confirmed yet.
 const LONGEST_BEFORE: u64 = 17 << 20;
 /// What the name of the file is followed by for what stood there and was never taken.
 const REPLACED: &str = ".replaced";
+/// Bytes of queues that go from the disk to memory at most, and no more than a quarter of what may be used.
+const MOST_IN_MEMORY: u64 = 256 << 20;
 /// How often going back is tried, if something is in its way.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -113,6 +117,10 @@ pub(crate) struct Parts {
     pub alarms: Alarms,
     /// Who runs the gateway.
     pub admin: Admin,
+    /// Why it was started.
+    pub starts: Starts,
+    /// Whether all this is written down.
+    pub keeps: Keeps,
     /// All who look at the configuration by themselves.
     pub valid: watch::Sender<Arc<Config>>,
 }
@@ -236,6 +244,20 @@ pub(crate) fn bus_settings(config: &Config) -> BusSettings {
     BusSettings {
         max_memory_bytes: Some(memory::limit(config.bus.max_memory_bytes)),
         ..config.bus.clone()
+    }
+}
+
+/// What the store is told, of a gateway on this machine.
+pub(crate) fn store_settings(config: &Config) -> StoreSettings {
+    let memory = memory::limit(config.bus.max_memory_bytes) as u64;
+    StoreSettings {
+        max_bytes: config.store.max_bytes,
+        survives_power_loss: config.store.durability == Durability::PowerLoss,
+        place: match config.store.durability {
+            Durability::Memory => StorePlace::Memory,
+            Durability::PowerLoss | Durability::ProcessCrash => StorePlace::Disk,
+        },
+        most_in_memory: MOST_IN_MEMORY.min(memory / 4),
     }
 }
 
@@ -635,6 +657,8 @@ impl Live {
             log,
             alarms,
             admin,
+            starts,
+            keeps,
             valid: watchers,
         } = &self.0.parts;
         let path = self.0.file.path();
@@ -683,10 +707,11 @@ impl Live {
         alarms.set_node(&config.node);
         admin.set_idle(config.http.session_idle);
         if config.store != valid.config.store {
-            hub.set_store_settings(StoreSettings {
-                max_bytes: config.store.max_bytes,
-                survives_power_loss: config.store.durability == Durability::PowerLoss,
-            });
+            hub.set_store_settings(store_settings(&config));
+        }
+        if keeps.set(&config) {
+            alarms.write_soon();
+            starts.save();
         }
         let rules = access.take(rules) || config.auth != valid.config.auth;
         if rules {

@@ -8,9 +8,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Folders that the gateway keeps in its data folder. An archive holds all of it, and a backup that is taken back takes the place of all.
-pub(crate) const FOLDERS: [&str; 8] = [
+pub(crate) const FOLDERS: [&str; 10] = [
     "store",
     "store.format-1",
+    "store.replaced",
+    "store.moving",
     "bridges",
     "configurations",
     "traces",

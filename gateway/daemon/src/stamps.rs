@@ -17,8 +17,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Tells the bus what the clock says, and how good that is.
 pub(crate) struct Stamps {
     pub(crate) hub: Hub,
-    /// Whether the system's clock is believed; `None` where no time is kept from run to run.
-    pub(crate) clock: Option<Arc<ClockState>>,
+    /// Whether the system's clock is believed.
+    pub(crate) clock: Arc<ClockState>,
     pub(crate) config: watch::Receiver<Arc<Config>>,
 }
 
@@ -48,7 +48,7 @@ impl Stamps {
     fn now(&self) -> StampClock {
         let system = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let system = u64::try_from(system.as_millis()).unwrap_or(u64::MAX);
-        let untrusted = self.clock.as_ref().is_some_and(|clock| clock.is_untrusted());
+        let untrusted = self.clock.is_untrusted();
         let quality = quality(timekeeping::is_synchronized(), untrusted, system);
         let clock = self.hub.clock();
         let epoch = match quality {

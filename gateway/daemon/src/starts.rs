@@ -3,6 +3,7 @@
 //! A start knows why the run before it ended: that run has written down what was asked of it, or that it stopped in order. Where it has written down nothing, the
 //! machine may know (its watchdog), or nobody does: then the power was cut, or the system or the gateway was killed.
 
+use crate::keeps::Keeps;
 use crate::private;
 use crate::sys::unix_time;
 use parking_lot::Mutex;
@@ -130,8 +131,8 @@ fn reset_of(status: u32) -> Option<Why> {
 pub(crate) struct Starts(Arc<Inner>);
 
 struct Inner {
-    /// `None`: nothing is kept.
-    path: Option<PathBuf>,
+    path: PathBuf,
+    keeps: Keeps,
     kept: Mutex<Kept>,
     /// One writes at a time: what is written last is the newest.
     writing: Mutex<()>,
@@ -154,16 +155,18 @@ struct Running {
 }
 
 impl Starts {
-    /// Notes this start. `data_dir`: where it is kept, `None` for nowhere.
-    pub(crate) fn begin(data_dir: Option<&Path>, machine: Machine) -> Self {
-        let path = data_dir.map(|folder| folder.join(FILE));
-        let mut kept = path.as_deref().map(Kept::load).unwrap_or_default();
+    /// Notes this start in the data folder, where that is kept.
+    pub(crate) fn begin(data_dir: &Path, keeps: Keeps, machine: Machine) -> Self {
+        let path = data_dir.join(FILE);
+        let known = Some(&path).filter(|_| keeps.now());
+        let mut kept = known.map(|path| Kept::load(path)).unwrap_or_default();
         let start = kept.begin(machine, unix_time());
         if start.why != Why::First {
             tracing::info!(what = ?start.what, why = start.why.name(), "this start came of");
         }
         let starts = Self(Arc::new(Inner {
             path,
+            keeps,
             kept: Mutex::new(kept),
             writing: Mutex::default(),
         }));
@@ -197,8 +200,12 @@ impl Starts {
         self.0.kept.lock().starts.iter().rev().cloned().collect()
     }
 
-    fn save(&self) {
-        let Some(path) = &self.0.path else { return };
+    /// Writes them down, where they are kept.
+    pub(crate) fn save(&self) {
+        if !self.0.keeps.now() {
+            return;
+        }
+        let path = &self.0.path;
         let saved = tokio::task::block_in_place(|| {
             let _writing = self.0.writing.lock();
             let text = serde_json::to_vec(&*self.0.kept.lock());
@@ -261,7 +268,7 @@ mod tests {
     #[test]
     fn each_start_says_why_the_run_before_it_ended() {
         let folder = tempfile::tempdir().unwrap();
-        let begin = |machine| Starts::begin(Some(folder.path()), machine);
+        let begin = |machine| Starts::begin(folder.path(), Keeps::always(), machine);
         let newest = |starts: &Starts| (starts.all()[0].what, starts.all()[0].why);
         let first = begin(machine("1", 0x20));
         assert_eq!(newest(&first), (What::Machine, Why::First));
@@ -296,7 +303,8 @@ mod tests {
         ] {
             // The run goes on where the last line has left it.
             let run = Starts(Arc::new(Inner {
-                path: Some(folder.path().join(FILE)),
+                path: folder.path().join(FILE),
+                keeps: Keeps::always(),
                 kept: Mutex::new(Kept::load(&folder.path().join(FILE))),
                 writing: Mutex::default(),
             }));
@@ -308,7 +316,7 @@ mod tests {
     #[test]
     fn what_was_asked_and_did_not_come_is_forgotten_and_the_file_stays_small() {
         let folder = tempfile::tempdir().unwrap();
-        let begin = || Starts::begin(Some(folder.path()), machine("1", 0));
+        let begin = || Starts::begin(folder.path(), Keeps::always(), machine("1", 0));
         let run = begin();
         run.expect(Why::Reboot);
         run.expect_nothing();
@@ -320,6 +328,11 @@ mod tests {
 
         fs::write(folder.path().join(FILE), "no JSON").unwrap();
         assert_eq!(begin().all()[0].why, Why::First);
-        assert!(Starts::begin(None, machine("1", 0)).all().len() == 1);
+        assert!(
+            Starts::begin(folder.path(), Keeps::never(), machine("1", 0))
+                .all()
+                .len()
+                == 1
+        );
     }
 }

@@ -9,8 +9,9 @@
 //!
 //! Certificates are judged by the system's clock while it is trusted, and else by the gateway's time from the trusted moment on.
 //!
-//! The file `clock` in the data folder keeps this; it is written at the start, every ten minutes, when the system's clock was set, and at the end.
+//! The file `clock` in the data folder keeps this, where anything is kept; it is written at the start, every ten minutes, when the system's clock was set, and at the end.
 
+use crate::keeps::Keeps;
 use crate::private;
 use crate::timekeeping::is_synchronized;
 use headgate_bus::handle::Clock;
@@ -195,6 +196,9 @@ fn could_be(trusted: Option<Pair>, system: u64) -> bool {
 #[derive(Debug)]
 pub(crate) struct Timeline {
     file: PathBuf,
+    keeps: Keeps,
+    /// It was written, and goes on to be.
+    is_kept: bool,
     clock: Clock,
     kept: ClockFile,
     last: Pair,
@@ -254,10 +258,11 @@ impl ClockState {
 impl Timeline {
     /// Goes on where the last run in this data folder stood. Sessions that were left while the clock was not trusted are given what is now found to have
     /// passed before: the operations bring the store up to date.
-    pub(crate) fn start(data_dir: &Path, image: &mut StoreImage) -> (Self, Vec<StoreOp>) {
+    pub(crate) fn start(data_dir: &Path, keeps: Keeps, image: &mut StoreImage) -> (Self, Vec<StoreOp>) {
         let file = data_dir.join("clock");
         let system = system_time();
-        let before = read(&file).or_else(|| {
+        let known = Some(&file).filter(|_| keeps.now());
+        let before = known.and_then(|file| read(file)).or_else(|| {
             let gateway = last_known(image, system)?;
             tracing::warn!(
                 file = %file.display(),
@@ -298,6 +303,8 @@ impl Timeline {
         let clock = Clock::start_at(WallTime(kept.gateway));
         let mut timeline = Self {
             file,
+            keeps,
+            is_kept: false,
             clock,
             kept,
             last: Pair {
@@ -338,7 +345,8 @@ impl Timeline {
         loop {
             tokio::time::sleep(LOOK).await;
             let was_set = self.look();
-            if was_set || self.clock.now() >= saved_at + EVERY {
+            let is_new = self.keeps.now() != self.is_kept;
+            if was_set || is_new || self.clock.now() >= saved_at + EVERY {
                 self.save();
                 saved_at = self.clock.now();
             }
@@ -369,6 +377,10 @@ impl Timeline {
     }
 
     fn save(&mut self) {
+        self.is_kept = self.keeps.now();
+        if !self.is_kept {
+            return;
+        }
         let file = self.file.display();
         match write(&self.file, self.kept) {
             Err(error) if !self.unwritten => {

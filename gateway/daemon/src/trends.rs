@@ -3,6 +3,7 @@
 //! Always true: it takes [`FILE_BYTES`] on the disk at most and twice as many in memory, whatever happens. It is written down once an hour and at the end: a
 //! power cut forgets an hour at most, and flash memory bears it for decades.
 
+use crate::keeps::Keeps;
 use crate::metrics::{Counters, Snapshot};
 use crate::private;
 use crate::sys::unix_time;
@@ -141,8 +142,8 @@ pub(crate) struct Trends(Arc<Inner>);
 
 struct Inner {
     counters: Counters,
-    /// `None`: nothing is written.
-    file: Option<PathBuf>,
+    file: PathBuf,
+    keeps: Keeps,
     state: Mutex<State>,
 }
 
@@ -169,11 +170,11 @@ pub(crate) struct TrendView {
 }
 
 impl Trends {
-    /// What `folder` keeps goes on; without one nothing is written.
-    pub(crate) fn start(counters: Counters, folder: Option<&Path>) -> Self {
-        let file = folder.map(|folder| folder.join("history"));
-        let known = file
-            .as_deref()
+    /// What `folder` keeps goes on.
+    pub(crate) fn start(counters: Counters, folder: &Path, keeps: Keeps) -> Self {
+        let file = folder.join("history");
+        let known = Some(&file)
+            .filter(|_| keeps.now())
             .and_then(|file| private::read(file, private::LONGEST).ok());
         let mut state = State {
             written: unix_time(),
@@ -185,6 +186,7 @@ impl Trends {
         Self(Arc::new(Inner {
             counters,
             file,
+            keeps,
             state: Mutex::new(state),
         }))
     }
@@ -242,16 +244,18 @@ impl Trends {
         is_due
     }
 
-    /// Writes it down.
+    /// Writes it down, where it is kept.
     pub(crate) fn save(&self) -> std::io::Result<()> {
-        let Some(file) = &self.0.file else { return Ok(()) };
+        if !self.0.keeps.now() {
+            return Ok(());
+        }
         let mut bytes = Vec::with_capacity(FILE_BYTES);
         bytes.extend(MARK);
         let state = self.0.state.lock();
         state.day.write(&mut bytes);
         state.month.write(&mut bytes);
         drop(state);
-        private::replace(file, &bytes)
+        private::replace(&self.0.file, &bytes)
     }
 
     /// Some series; all, if none is named.

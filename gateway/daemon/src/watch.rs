@@ -9,6 +9,7 @@ use crate::timeline::ClockState;
 use headgate_bus::handle::Hub;
 use headgate_model::MemoryLimit;
 use headgate_model::memory::Want;
+use headgate_model::store::{StorePlace, StoreStats};
 use headgate_shell::tls::{ServedCertificate, ServerTls, TlsState};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,8 +47,8 @@ pub(crate) struct Watch {
     pub certificates: WatchedTls,
     /// The log, whose destinations may fail.
     pub log: LogHandle,
-    /// Whether the system's clock is trusted; `None` where nothing is kept.
-    pub clock: Option<Arc<ClockState>>,
+    /// Whether the system's clock is trusted.
+    pub clock: Arc<ClockState>,
     /// Whose disk is watched.
     pub data_dir: PathBuf,
     /// The configuration that is valid.
@@ -94,6 +95,20 @@ struct Known {
     stepped_at: Option<u64>,
 }
 
+/// The configuration wants the store elsewhere, and it could not go there.
+fn not_moved(store: &StoreStats) -> Option<Trouble> {
+    let summary = match store.place {
+        _ if !store.move_failed => return None,
+        StorePlace::Memory => {
+            "the store cannot go to the disk and stays in memory: nothing survives a restart. The log says why; it is tried again each minute"
+        }
+        StorePlace::Disk => {
+            "the store cannot go to memory and stays on the disk. The log says why; it is tried again each minute"
+        }
+    };
+    Some(Trouble::new(Severity::Error, summary))
+}
+
 impl Watch {
     /// Looks for ever.
     pub(crate) async fn run(self) {
@@ -134,6 +149,8 @@ impl Watch {
             )
         });
         self.alarms.set("store_full", full);
+        self.alarms
+            .set("store_not_moved", not_moved(&self.hub.store_stats()));
     }
 
     fn look_at_log(&self, known: &mut Known) {
@@ -167,7 +184,7 @@ impl Watch {
     }
 
     fn look_at_clock(&self, known: &mut Known) {
-        let Some(clock) = &self.clock else { return };
+        let clock = &self.clock;
         let unset = clock.is_untrusted().then(|| {
             Trouble::new(
                 Severity::Error,
@@ -226,7 +243,7 @@ impl Watch {
             };
             watched.into_iter().map(look).collect::<Vec<_>>()
         });
-        let is_clock_right = self.clock.as_ref().is_none_or(|clock| !clock.is_untrusted());
+        let is_clock_right = !self.clock.is_untrusted();
         let now = i64::try_from(unix_time()).unwrap_or(i64::MAX);
         for (name, state) in states.await.unwrap_or_default() {
             let trouble = certificates(&state, is_clock_right.then_some(now));

@@ -194,6 +194,26 @@ pub struct StoreImage {
     pub damage: Vec<String>,
 }
 
+/// Where a store keeps what it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StorePlace {
+    /// In memory: a restart begins empty.
+    #[default]
+    Memory,
+    /// On the disk.
+    Disk,
+}
+
+impl StorePlace {
+    /// The word for operators.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+        }
+    }
+}
+
 /// What a store has done since it was opened, and what it holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreStats {
@@ -215,6 +235,12 @@ pub struct StoreStats {
     pub queued: u64,
     /// The longest that one call held the store's thread.
     pub longest: Duration,
+    /// Where it is.
+    pub place: StorePlace,
+    /// It is on its way to the other place.
+    pub is_moving: bool,
+    /// It is not where it should be, and the last try to get there failed.
+    pub move_failed: bool,
 }
 
 /// Why the store could not do its work.
@@ -248,6 +274,10 @@ pub struct StoreSettings {
     pub max_bytes: u64,
     /// Whether what is committed survives a power cut, and not only a crash of the process.
     pub survives_power_loss: bool,
+    /// Where it should be.
+    pub place: StorePlace,
+    /// Bytes that it may take in memory: what takes more stays on the disk.
+    pub most_in_memory: u64,
 }
 
 /// A file of a copy of a store.

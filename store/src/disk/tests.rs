@@ -41,6 +41,8 @@ fn what_was_written_before_is_made_as_safe() {
     let with = |survives_power_loss| StoreSettings {
         max_bytes: 0,
         survives_power_loss,
+        place: StorePlace::Disk,
+        most_in_memory: 0,
     };
     for safe in [true, false, true] {
         store.set_settings(with(safe));

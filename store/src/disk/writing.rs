@@ -84,7 +84,7 @@ impl DiskStore {
 
     /// The operations with every [`StoreOp::DropOldest`] replaced by what it deletes: the journal must name it, for when it is replayed
     /// another entry may be the oldest. `None` when there are none.
-    pub(super) fn resolve(&mut self, ops: &[StoreOp]) -> Option<Vec<StoreOp>> {
+    pub(crate) fn resolve(&mut self, ops: &[StoreOp]) -> Option<Vec<StoreOp>> {
         if !ops.iter().any(|op| matches!(op, StoreOp::DropOldest(..))) {
             return None;
         }
@@ -169,7 +169,7 @@ impl Frame<'_> {
 
 /// What of a commit need not be written: what it puts and deletes again, and bodies that nothing needs then.
 #[derive(Debug, Default)]
-struct Plan {
+pub(super) struct Plan {
     cancels: bool,
     entries: HashSet<(SessionId, u64)>,
     kept: HashSet<MessageId>,
@@ -177,7 +177,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(ops: &[StoreOp]) -> Self {
+    pub(super) fn of(ops: &[StoreOp]) -> Self {
         let deletes = |op: &StoreOp| {
             matches!(
                 op,
@@ -245,7 +245,7 @@ impl Plan {
         ops.iter().all(|op| self.skips(op))
     }
 
-    fn write(&self, ops: &[StoreOp], frame: &mut Frame<'_>) {
+    pub(super) fn write(&self, ops: &[StoreOp], frame: &mut Frame<'_>) {
         let mut bodies: HashMap<MessageId, Position> = HashMap::new();
         let mut last = None;
         for op in ops.iter().filter(|op| !self.skips(op)) {
@@ -296,7 +296,7 @@ impl Plan {
     }
 }
 
-fn new_entry(seq: u64, at: Position, entry: &QueueEntry) -> Entry {
+pub(super) fn new_entry(seq: u64, at: Position, entry: &QueueEntry) -> Entry {
     let ids = entry.subscription_ids.as_deref();
     let extra = (ids.is_some() || entry.shared.is_some()).then(|| {
         Box::new(Extra {

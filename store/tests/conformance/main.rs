@@ -5,6 +5,7 @@
 mod bench;
 mod damage;
 mod format;
+mod live;
 mod lost_end;
 mod operations;
 mod random;

@@ -7,16 +7,16 @@ use proptest::prelude::*;
 
 /// A wish; what it becomes depends on what there is.
 #[derive(Clone, Debug)]
-struct Wish {
-    what: u8,
-    session: u64,
-    number: u64,
+pub(crate) struct Wish {
+    pub what: u8,
+    pub session: u64,
+    pub number: u64,
     size: usize,
-    commit: bool,
+    pub commit: bool,
     reopen: bool,
 }
 
-fn wishes() -> impl Strategy<Value = Vec<Wish>> {
+pub(crate) fn wishes() -> impl Strategy<Value = Vec<Wish>> {
     let size = prop_oneof![4 => 0..50usize, 1 => 4_000..4_200usize, 1 => 9_000..20_000usize];
     let wish = (
         0..20u8,
@@ -39,7 +39,7 @@ fn wishes() -> impl Strategy<Value = Vec<Wish>> {
 
 /// The operations of a wish, as the bus would order them: a body comes before what refers to it, a queue belongs to a session that is
 /// there, and no number is given twice.
-fn ops(wish: &Wish, unused: u64, now: &Shown) -> Vec<StoreOp> {
+pub(crate) fn ops(wish: &Wish, unused: u64, now: &Shown) -> Vec<StoreOp> {
     let (s, n) = (SessionId(wish.session), wish.number);
     let there = now.image.sessions.iter().any(|session| session.id == s);
     let kept = now.image.retained.iter().map(|(id, _)| *id);

@@ -11,7 +11,7 @@ mod image;
 mod interpose;
 
 use bench::{Home, Shown, message, queued, session, shown, subscribe};
-use headgate_model::store::{MessageId, StoreSettings};
+use headgate_model::store::{MessageId, StorePlace, StoreSettings};
 use headgate_model::{Qos, SessionId, Store, StoreOp, WallTime};
 use headgate_store::{DiskSettings, DiskStore};
 use image::Rest;
@@ -70,6 +70,8 @@ fn run_from(seed: u64, settings: DiskSettings) -> Run {
             store.set_settings(StoreSettings {
                 max_bytes: 0,
                 survives_power_loss: true,
+                place: StorePlace::Disk,
+                most_in_memory: 0,
             });
             safe = interpose::len();
         }

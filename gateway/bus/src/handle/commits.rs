@@ -126,6 +126,7 @@ impl Hub {
             no_memory: false,
             gave_up: false,
         };
+        self.0.commits.lock().stats = committer.store.stats();
         let mut more = false;
         while let Some(due) = self.wait_for_work(&committer, more) {
             let settings = self.0.commits.lock().settings.take();

@@ -52,9 +52,7 @@ async fn set(
     if let Err(error) = timekeeping::set_clock(to) {
         return refused(format!("the gateway may not set the clock: {error}"));
     }
-    if let Some(clock) = &control.clock {
-        clock.confirm();
-    }
+    control.clock.confirm();
     tracing::warn!(before, now = unix_time(), "the clock was set by hand");
     Ok(Changed::new(Json(Done {}), Some(before), Some(unix_time())))
 }

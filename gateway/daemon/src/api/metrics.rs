@@ -81,6 +81,10 @@ struct MemoryStatus {
 
 #[derive(Serialize, JsonSchema)]
 struct StoreStatus {
+    /// `disk` or `memory`.
+    place: &'static str,
+    /// It is on its way to the other one.
+    moving: bool,
     disk_bytes: u64,
     disk_free_bytes: Option<u64>,
 }
@@ -170,6 +174,8 @@ async fn status(State(control): State<Control>) -> Json<Status> {
             process_bytes: process.resident,
         },
         store: StoreStatus {
+            place: store.place.name(),
+            moving: store.is_moving,
             disk_bytes: store.disk_bytes,
             disk_free_bytes: disk.map(|(free, _)| free),
         },

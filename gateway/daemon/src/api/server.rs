@@ -72,7 +72,7 @@ pub(crate) struct Control {
     /// Why it was started.
     pub starts: Starts,
     /// Whether the system's clock is trusted; `None` where nothing is kept.
-    pub clock: Option<Arc<ClockState>>,
+    pub clock: Arc<ClockState>,
     /// Lets the gateway begin anew.
     pub restart: Restart,
     /// Places for streams of events.

@@ -56,8 +56,8 @@ impl Making<'_> {
     /// Of one that runs, and has made this copy of its store.
     pub(crate) fn of_running(&self, file: &Path, snapshot: &Snapshot) -> Result<Manifest, ArchiveError> {
         let _held = hold_snapshot(&snapshot.folder)?;
-        let is_kept = self.config.store.durability != Durability::Memory;
-        let holds = is_kept.then(|| snapshot.holds.clone());
+        // A store that is in memory has no files, wherever it is to be.
+        let holds = (!snapshot.files.is_empty()).then(|| snapshot.holds.clone());
         let mut tries = 1..=TRIES;
         loop {
             let done = self.pack(file, holds.clone(), true, || {

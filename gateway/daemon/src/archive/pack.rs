@@ -39,7 +39,7 @@ pub(super) struct Source {
 /// All that a gateway keeps in its data folder, but what a start makes anew, and what was set aside as damaged.
 pub(super) fn sources(data_dir: &Path) -> Result<Vec<Source>, ArchiveError> {
     let mut found = Vec::new();
-    for ours in all_ours().filter(|ours| *ours != "store.format-1") {
+    for ours in all_ours().filter(|ours| !ours.starts_with("store.")) {
         walk_ours(data_dir, ours, &mut found)?;
     }
     Ok(found)

@@ -63,7 +63,7 @@ pub(crate) struct Bridges(Arc<Inner>);
 
 struct Inner {
     /// Whether the system's clock is trusted.
-    clock: Option<Arc<ClockState>>,
+    clock: Arc<ClockState>,
     hub: Hub,
     /// By which bridges leave.
     wans: Wans,
@@ -248,7 +248,7 @@ pub(crate) fn check_service(settings: &BridgeSettings, node: &str) -> Result<(),
 
 impl Bridges {
     /// None yet. What they bring in is rewritten by nothing until [`Self::set_rewriter`].
-    /// `clock`: whether the system's clock is trusted; `None` where nobody knows.
+    /// `clock`: whether the system's clock is trusted.
     pub(crate) fn new(
         hub: &Hub,
         links: &TaskTracker,
@@ -256,7 +256,7 @@ impl Bridges {
         wans: &Wans,
         node: &str,
         data_dir: &Path,
-        clock: Option<Arc<ClockState>>,
+        clock: Arc<ClockState>,
     ) -> Self {
         Self(Arc::new(Inner {
             clock,
@@ -646,7 +646,7 @@ impl Inner {
             Connections::new(self.hub.clone(), &metrics, self.links.clone()).traced_by(self.tracer.clone());
         let (orders, taken) = mpsc::unbounded_channel();
         let runner = Runner {
-            clock: self.clock.clone(),
+            clock: Arc::clone(&self.clock),
             hub: self.hub.clone(),
             wans: self.wans.clone(),
             connections: Arc::new(connections),

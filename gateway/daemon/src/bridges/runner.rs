@@ -58,8 +58,8 @@ struct Opened {
 
 /// See the module.
 pub(super) struct Runner {
-    /// Whether the system's clock is trusted; `None` where nobody knows.
-    pub clock: Option<Arc<ClockState>>,
+    /// Whether the system's clock is trusted.
+    pub clock: Arc<ClockState>,
     pub hub: Hub,
     /// By which it leaves, if its settings do not say otherwise.
     pub wans: Wans,
@@ -263,9 +263,9 @@ impl Runner {
 
     /// What the system's clock says, by which certificates and windows are judged; 1970 as long as it is not trusted.
     fn wall_time(&self) -> headgate_model::WallTime {
-        match &self.clock {
-            Some(clock) if clock.is_untrusted() => headgate_model::WallTime(0),
-            _ => system_time(),
+        match self.clock.is_untrusted() {
+            true => headgate_model::WallTime(0),
+            false => system_time(),
         }
     }
 

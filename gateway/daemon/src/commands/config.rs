@@ -157,12 +157,9 @@ fn words(applied: &Value) -> String {
     }
     let waiting = at_most(&needs_restart).into_iter();
     lines.extend(waiting.map(|change| format!("needs a restart: {change}")));
-    if needs_restart
-        .iter()
-        .any(|change| change.starts_with("store.durability: "))
-    {
-        let told = "until then the gateway goes on with the store that it has; the restart takes nothing over from one kind of store to the other";
-        lines.push(told.to_owned());
+    let is_move = |change: &String| change.starts_with("store.durability: ") && change.contains("\"memory\"");
+    if changes.iter().any(is_move) {
+        lines.push("the store is on its way: `headgate status` says where it is".to_owned());
     }
     lines.extend(
         of("warnings")
@@ -249,12 +246,8 @@ mod tests {
         assert_eq!(lines, expected);
         let told = words(&json!({
             "changes": ["store.durability: \"memory\" → \"power-loss\""],
-            "needs_restart": ["store.durability: \"memory\" → \"power-loss\""],
         }));
-        assert!(
-            told.contains("takes nothing over from one kind of store to the other"),
-            "{told}"
-        );
+        assert!(told.contains("the store is on its way"), "{told}");
         assert_eq!(
             words(&json!({ "changes": [], "bridges": { "up": "unchanged" } })),
             "nothing has changed"

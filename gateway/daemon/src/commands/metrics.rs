@@ -122,14 +122,30 @@ fn recovery(recovery: &Value) -> String {
     }
 }
 
+/// Where it is, and where it goes.
+fn store(store: &Value) -> String {
+    let free = mib(&store["disk_free_bytes"]).unwrap_or_else(|| "?".to_owned());
+    let (is_in_memory, is_moving) = (store["place"] == "memory", store["moving"] == true);
+    let place = match is_in_memory {
+        true => "in memory".to_owned(),
+        false => format!("{} on the disk", mib(&store["disk_bytes"]).unwrap_or_default()),
+    };
+    let way = match (is_moving, is_in_memory) {
+        (false, _) => "",
+        (true, true) => ", on its way to the disk",
+        (true, false) => ", on its way to memory",
+    };
+    format!("{place}{way}, {free} free")
+}
+
+fn mib(bytes: &Value) -> Option<String> {
+    let bytes = bytes.as_u64()?;
+    Some(format!("{:.1} MiB", bytes as f64 / 1_048_576.0))
+}
+
 fn told(status: &Value) -> String {
     let uptime = status["uptime_seconds"].as_u64().unwrap_or_default();
     let uptime = humantime::format_duration(Duration::from_secs(uptime));
-    let mib = |bytes: &Value| {
-        bytes
-            .as_u64()
-            .map(|bytes| format!("{:.1} MiB", bytes as f64 / 1_048_576.0))
-    };
     let list = |key: &str, row: fn(&Value) -> String| {
         let entries = status[key].as_array().into_iter().flatten().map(row);
         entries.collect::<Vec<_>>().join(", ")
@@ -142,7 +158,6 @@ fn told(status: &Value) -> String {
     let used = mib(&memory["ledger_bytes"]).unwrap_or_default();
     let limit = mib(&memory["max_bytes"]).map_or("no limit".to_owned(), |max| format!("of {max}"));
     let process = mib(&memory["process_bytes"]).unwrap_or_else(|| "?".to_owned());
-    let free = mib(&status["store"]["disk_free_bytes"]).unwrap_or_else(|| "?".to_owned());
     let rows = [
         ("node", text(&status["node"])),
         ("version", text(&status["version"])),
@@ -159,13 +174,7 @@ fn told(status: &Value) -> String {
             "memory",
             format!("{used} {limit} in the ledger, {process} in all"),
         ),
-        (
-            "store",
-            format!(
-                "{} on the disk, {free} free",
-                mib(&status["store"]["disk_bytes"]).unwrap_or_default()
-            ),
-        ),
+        ("store", store(&status["store"])),
         (
             "listeners",
             list("listeners", |listener| {

@@ -1,6 +1,6 @@
 //! What a new configuration changes.
 
-use super::{Config, Durability};
+use super::Config;
 use headgate_model::Secret;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -31,11 +31,6 @@ impl Config {
     pub(crate) fn with_fixed_of(&self, other: &Self) -> Self {
         let mut config = self.clone();
         config.data_dir = other.data_dir.clone();
-        // Where nothing is written there is no store that could begin, and what is written stays where it is.
-        let is_kept = |config: &Self| config.store.durability != Durability::Memory;
-        if is_kept(self) != is_kept(other) {
-            config.store.durability = other.store.durability;
-        }
         config
     }
 }

@@ -120,7 +120,7 @@ pub(crate) enum LogFormat {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct StoreSettings {
-    /// What an acknowledgement promises.
+    /// What an acknowledgement promises. It changes while clients are connected; between `memory` and the disk the store takes its time: `headgate status`.
     pub durability: Durability,
     /// Bytes that the store may have on the disk; what would need more is refused (0x97) until there is room again. 0 for no limit but the
     /// disk's own, else 1 MiB or more.

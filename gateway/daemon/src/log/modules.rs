@@ -1,7 +1,7 @@
 //! The modules that write to the log: their levels may be set by themselves.
 
 /// Names as `log.level` takes them, and what is told there. A name stands for all modules below it too; `headgate` for all.
-pub(crate) const MODULES: [(&str, &str); 75] = [
+pub(crate) const MODULES: [(&str, &str); 78] = [
     ("headgate", "all of the following"),
     (
         "headgate_access::service",
@@ -217,6 +217,18 @@ pub(crate) const MODULES: [(&str, &str); 75] = [
     ("headgate_store::disk::ballast", "a disk that is full"),
     ("headgate_store::disk::checkpoints", "checkpoints that fail"),
     ("headgate_store::format1", "stores of format 1"),
+    (
+        "headgate_store::live",
+        "where the store goes, and why it cannot: all of the following `headgate_store::live::`",
+    ),
+    (
+        "headgate_store::live::folders",
+        "file systems that cannot exchange two folders",
+    ),
+    (
+        "headgate_store::live::to_memory",
+        "messages that are lost on the way to memory",
+    ),
     ("headgate_store::tables", "tables that cannot be used"),
 ];
 

@@ -7,6 +7,7 @@ use super::{ListenerCounts, Machine, Snapshot, Survey};
 use crate::bridges::BridgeView;
 use crate::wans::{WanState, WanView};
 use headgate_bus::DropReason;
+use headgate_model::store::StorePlace;
 use headgate_shell::RefuseReason;
 use prometheus::TextEncoder;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
@@ -464,6 +465,16 @@ impl Snapshot {
             "store_longest_seconds",
             "The longest that one call held the store's thread.",
             store.longest.as_secs_f64(),
+        );
+        out.gauge(
+            "store_on_disk",
+            "1 while the store is on the disk, 0 while it is in memory.",
+            store.place == StorePlace::Disk,
+        );
+        out.gauge(
+            "store_moving",
+            "1 while the store is on its way to the other place.",
+            store.is_moving,
         );
         out.gauge(
             "store_failing",
