@@ -76,7 +76,7 @@ export interface Status {
   retained: number;
   queued: number;
   memory: { ledger_bytes: number; max_bytes: number | null; process_bytes: number | null };
-  store: { disk_bytes: number; disk_free_bytes: number | null };
+  store: { place: "disk" | "memory"; moving: boolean; disk_bytes: number; disk_free_bytes: number | null };
   listeners: { name: string; connections: number | null }[];
   bridges: { name: string; state: BridgeState; queued: number }[];
   alarms: { id: string; severity: Severity }[];
