@@ -158,6 +158,36 @@ impl DiskStore {
         Ok(store)
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What was committed is promised as much as what will be. What cannot be makes it [unwell](Self::is_well).
+    pub(crate) fn set_durability(&mut self, durability: Durability) {
+        let sync = durability == Durability::PowerLoss;
+        self.told.durability = durability;
+        self.settings = self.told.fitted();
+        let was_synced = self.journal.sync;
+        self.journal.sync = sync;
+        self.tables.set_sync(sync);
+        if sync && !was_synced {
+            // What was acknowledged before was promised less. What comes will be promised more, and rests on it.
+            let synced = self.journal.sync_all().and_then(|()| self.tables.sync_all());
+            if let Err(error) = synced {
+                self.broken = Some(format!("a sync failed earlier: {error}"));
+            }
+        }
+    }
+
+    /// Closes one that is not used any more, with no last words for the disk.
+    pub(crate) fn forsake(mut self) {
+        if let Some(flushing) = self.flushing.take() {
+            flushing.give_up();
+            let _ = checkpoint::end(&mut self, flushing);
+        }
+        self.broken = Some("it is not used any more".into());
+    }
+
     /// One entry with its body; those of the `next` entries will be asked for after it.
     fn read_delivery(&mut self, entry: &Entry, next: &[Entry], lane: u8) -> Option<StoredDelivery> {
         let next = next.iter().map(|entry| entry.at);
@@ -314,25 +344,13 @@ impl Store for DiskStore {
     }
 
     fn set_settings(&mut self, settings: StoreSettings) {
-        let sync = settings.survives_power_loss;
         self.told.max_bytes = settings.max_bytes;
-        self.told.durability = match sync {
+        self.tables.max_bytes = settings.max_bytes;
+        self.set_durability(match settings.survives_power_loss {
             true => Durability::PowerLoss,
             false => Durability::ProcessCrash,
-        };
-        self.settings = self.told.fitted();
+        });
         self.journal.segment_bytes = self.settings.segment_bytes;
-        self.tables.max_bytes = settings.max_bytes;
-        let was_synced = self.journal.sync;
-        self.journal.sync = sync;
-        self.tables.set_sync(sync);
-        if sync && !was_synced {
-            // What was acknowledged before was promised less. What comes will be promised more, and rests on it.
-            let synced = self.journal.sync_all().and_then(|()| self.tables.sync_all());
-            if let Err(error) = synced {
-                self.broken = Some(format!("a sync failed earlier: {error}"));
-            }
-        }
     }
 
     fn has_room(&self) -> bool {

@@ -5,20 +5,27 @@
 //! before; cut off in between, the folder is as it was. **To memory:** the folder stays as it is, and grows old.
 //!
 //! What fails leaves everything as it was, and is tried again each minute.
+//!
+//! It goes to another folder in the same way ([`to_folder`]); that is tried once, and whoever wanted it is told what came of it.
 
 mod folders;
 mod to_disk;
+mod to_folder;
 mod to_memory;
 mod walk;
 
 use crate::disk::{DiskSettings, DiskStore, Durability};
 use crate::open::failed;
 use crate::sim::SimStore;
-use headgate_model::store::{FetchLimit, Fetched, SnapshotFile, StorePlace, StoreSettings, StoreStats};
+use headgate_model::store::{
+    FetchLimit, Fetched, SnapshotFile, StoreMove, StorePlace, StoreSettings, StoreStats,
+};
 use headgate_model::{SessionId, Store, StoreError, StoreImage, StoreOp};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use to_disk::{Step, ToDisk};
+use to_folder::ToFolder;
 use to_memory::ToMemory;
 
 /// How often a move that failed is tried again.
@@ -34,6 +41,8 @@ pub struct LiveStore {
     wanted: StorePlace,
     most_in_memory: u64,
     at: At,
+    /// It goes to another folder, and to no other place meanwhile.
+    going: Option<Box<ToFolder>>,
     /// When the last try failed.
     failed: Option<Instant>,
     /// What is in the folder was read into memory: it is older than what is there.
@@ -69,6 +78,7 @@ impl LiveStore {
             wanted,
             most_in_memory: u64::MAX,
             at,
+            going: None,
             failed: None,
             is_read: false,
             before: StoreStats::default(),
@@ -98,6 +108,9 @@ impl LiveStore {
 
     /// Goes a step to where it is wanted. Whether there is more to do at once.
     fn step(&mut self) -> bool {
+        if self.going.is_some() {
+            return self.step_to_folder();
+        }
         if self.place() == self.wanted {
             self.failed = None;
             if self.is_moving() {
@@ -141,6 +154,74 @@ impl LiveStore {
             self.arrive()?;
         }
         Ok(step)
+    }
+
+    /// The same to another folder.
+    fn step_to_folder(&mut self) -> bool {
+        let (Some(going), At::Disk(store, _)) = (&mut self.going, &mut self.at) else {
+            return false;
+        };
+        let step = going.step(store);
+        let arrived = step.and_then(|step| match step {
+            Step::Done => going.arrive(self.disk.durability).map(|()| None),
+            step => Ok(Some(step)),
+        });
+        match arrived {
+            Ok(Some(step)) => step == Step::More,
+            Ok(None) => {
+                self.use_folder();
+                true
+            }
+            Err(error) => {
+                self.leave_folder(error);
+                false
+            }
+        }
+    }
+
+    /// The copy in the other folder is whole, and is used from now on.
+    fn use_folder(&mut self) {
+        let going = self.going.take().and_then(|going| going.arrived());
+        let (store, folder, ended) = going.expect("it has arrived");
+        self.folder = folder;
+        tracing::info!(store = %self.folder.display(), "the store is in another folder");
+        if let At::Disk(before, _) = std::mem::replace(&mut self.at, At::Disk(store, None)) {
+            self.before = sum(self.before, before.stats());
+            aside(move || {
+                before.forsake();
+                ended.tell(Ok(()));
+            });
+        }
+        // What was promised is as told now.
+        let settings = self.settings();
+        self.store().set_settings(settings);
+    }
+
+    /// It does not go to the other folder after all.
+    fn leave_folder(&mut self, error: StoreError) {
+        let Some(going) = self.going.take() else { return };
+        tracing::warn!(%error, "the store does not go to another folder");
+        tell_left(folders::remove(&folders::copying(&self.folder)));
+        aside(move || going.give_up(error));
+    }
+
+    /// In memory there is nothing to take along.
+    fn change_folder(&mut self, to: StoreMove) {
+        let arrived = (to.arrive)();
+        if arrived.is_ok() {
+            self.folder = to.folder;
+        }
+        to.ended.tell(arrived);
+    }
+
+    /// As they were told last.
+    fn settings(&self) -> StoreSettings {
+        StoreSettings {
+            max_bytes: self.disk.max_bytes,
+            survives_power_loss: self.disk.durability == Durability::PowerLoss,
+            place: self.wanted,
+            most_in_memory: self.most_in_memory,
+        }
     }
 
     /// The copy is whole, and is used from now on.
@@ -216,9 +297,24 @@ fn step_bytes(settings: DiskSettings) -> usize {
 
 /// A million entries take half a second to be dropped: nobody waits for it.
 fn drop_aside(before: At) {
-    let dropping = std::thread::Builder::new().name("store-drop".into());
-    if let Err(error) = dropping.spawn(move || drop(before)) {
-        tracing::debug!(%error, "dropped at once");
+    aside(move || drop(before));
+}
+
+/// Where there is no thread for it, it is done at once.
+fn aside(work: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().name("store-drop".into());
+    let work = Arc::new(Mutex::new(Some(work)));
+    let of_thread = Arc::clone(&work);
+    if let Err(error) = thread.spawn(move || do_once(&of_thread)) {
+        tracing::debug!(%error, "done at once");
+        do_once(&work);
+    }
+}
+
+fn do_once(work: &Mutex<Option<impl FnOnce()>>) {
+    let work = work.lock().ok().and_then(|mut work| work.take());
+    if let Some(work) = work {
+        work();
     }
 }
 
@@ -248,6 +344,12 @@ impl Store for LiveStore {
     }
 
     fn commit(&mut self, ops: &[StoreOp]) -> Result<(), StoreError> {
+        if let (Some(going), At::Disk(store, _)) = (&mut self.going, &mut self.at) {
+            if let Err(error) = going.commit(store, ops)? {
+                self.leave_folder(error);
+            }
+            return Ok(());
+        }
         let copied = match &mut self.at {
             At::Disk(store, Some(moving)) => return moving.commit(store, ops),
             At::Memory(store, Some(moving)) => {
@@ -274,6 +376,9 @@ impl Store for LiveStore {
             // The copy may have what the store has lost: it is begun anew.
             self.give_up();
         }
+        if fetched.lost > 0 {
+            self.leave_folder(failed("move the store", "a queued message is lost"));
+        }
         Ok(fetched)
     }
 
@@ -285,6 +390,28 @@ impl Store for LiveStore {
 
     fn snapshot(&mut self, into: &Path) -> Result<Option<Vec<SnapshotFile>>, StoreError> {
         self.store().snapshot(into)
+    }
+
+    fn move_to(&mut self, to: StoreMove) {
+        if self.going.is_some() {
+            to.ended.tell(Err(failed(
+                "move the store",
+                "it is on its way to another folder",
+            )));
+            return;
+        }
+        if self.is_moving() {
+            tracing::info!("the store stays where it is until it is in the other folder");
+            self.give_up();
+        }
+        match self.at {
+            At::Memory(..) => self.change_folder(to),
+            At::Disk(..) => {
+                tracing::info!(store = %to.folder.display(), "the store goes to another folder");
+                let going = ToFolder::begin(to, self.disk, self.most_in_memory);
+                self.going = Some(Box::new(going));
+            }
+        }
     }
 
     fn set_settings(&mut self, settings: StoreSettings) {
@@ -332,6 +459,10 @@ impl Store for LiveStore {
 /// What is on its way to the disk arrives there before the gateway has stopped.
 impl Drop for LiveStore {
     fn drop(&mut self) {
+        if let Some(going) = self.going.take() {
+            tell_left(folders::remove(&folders::copying(&self.folder)));
+            going.give_up(failed("move the store", "it is closed"));
+        }
         if std::thread::panicking() || self.wanted == StorePlace::Memory {
             return;
         }

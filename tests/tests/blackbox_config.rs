@@ -884,7 +884,7 @@ fn a_configuration_that_was_not_named_is_told_of() {
     assert!(folder.join("elsewhere/users.json").is_file());
 }
 
-/// `headgate reload` and SIGHUP say what has changed, and what of it needs a restart; of a secret only that it has.
+/// `headgate reload` and SIGHUP say what has changed; of a secret only that it has.
 #[test]
 fn reading_again_tells_what_has_changed() {
     let sn = |password: &str| {

@@ -10,8 +10,7 @@ const WAITING: usize = 500;
 
 fn apply(daemon: &Daemon<'_>, text: &str) {
     std::fs::write(daemon.setup().folder().join("new.toml"), text).unwrap();
-    let applied = daemon.ask(&["config", "apply", "new.toml"]);
-    assert_eq!(applied["needs_restart"], json!([]));
+    daemon.ask(&["config", "apply", "new.toml"]);
 }
 
 /// The configuration of now, with another durability.

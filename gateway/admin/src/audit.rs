@@ -8,8 +8,9 @@
 //! [`FILE_BYTES`] of each kind are kept, the oldest goes.
 
 use crate::Role;
+use headgate_auth::data_dir::{DataDir, Here};
 use headgate_auth::file;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,6 +21,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// The files, of administrators and of others.
+const KINDS: [&str; 2] = ["audit.log", "audit-others.log"];
+/// The file of changes that are under way.
+const BEGUN: &str = "audit.begun";
 /// Bytes at which a file is put aside.
 const FILE_BYTES: u64 = 1 << 20;
 /// Files that are kept of each kind.
@@ -69,9 +74,16 @@ pub struct AuditPage {
 
 /// The log. Cheap to clone.
 #[derive(Clone)]
-pub struct AuditLog(Arc<Mutex<Inner>>);
+pub struct AuditLog(Arc<Log>);
+
+struct Log {
+    dir: DataDir,
+    inner: Mutex<Inner>,
+}
 
 struct Inner {
+    /// Where the files are.
+    folder: PathBuf,
     /// Of administrators, and of others.
     kinds: [Files; 2],
     begun: Begun,
@@ -100,13 +112,15 @@ struct BegunLine {
 
 impl AuditLog {
     /// In the data folder. What was under way when the gateway ended becomes an entry.
-    pub fn open(data_dir: &Path) -> Self {
-        let kinds = ["audit.log", "audit-others.log"].map(|name| Files {
-            path: data_dir.join(name),
+    pub fn open(data_dir: impl Into<DataDir>) -> Self {
+        let dir = data_dir.into();
+        let folder = dir.now().to_owned();
+        let kinds = KINDS.map(|name| Files {
+            path: folder.join(name),
             file: None,
         });
         let begun = Begun {
-            path: data_dir.join("audit.begun"),
+            path: folder.join(BEGUN),
             file: None,
             entries: BTreeMap::new(),
         };
@@ -118,6 +132,7 @@ impl AuditLog {
             .chain(ended.keys().copied());
         let mut inner = Inner {
             last: numbers.max().unwrap_or(0),
+            folder,
             kinds,
             begun,
         };
@@ -128,12 +143,13 @@ impl AuditLog {
             }
         }
         let _ = inner.begun.empty();
-        Self(Arc::new(Mutex::new(inner)))
+        let inner = Mutex::new(inner);
+        Self(Arc::new(Log { dir, inner }))
     }
 
     /// Writes down that a change begins, and waits for the disk. Its number; also where it could not be written.
     pub fn begin(&self, role: Role, mut entry: AuditEntry) -> (u64, io::Result<()>) {
-        let mut inner = self.0.lock();
+        let (_here, mut inner) = self.0.here();
         inner.last = (inner.last + 1).min(LAST);
         entry.number = inner.last;
         let number = entry.number;
@@ -150,7 +166,7 @@ impl AuditLog {
                 *value = Some("too long to be kept".into());
             }
         }
-        let mut inner = self.0.lock();
+        let (_here, mut inner) = self.0.here();
         let written = inner.kinds[kind(role)].write(&entry);
         inner.begun.remove(entry.number);
         written
@@ -158,12 +174,13 @@ impl AuditLog {
 
     /// A change came to nothing: it is no entry.
     pub fn forget(&self, number: u64) {
-        self.0.lock().begun.remove(number);
+        let (_here, mut inner) = self.0.here();
+        inner.begun.remove(number);
     }
 
     /// `limit` entries before the number `after`, the latest first.
     pub fn page(&self, after: Option<u64>, limit: usize) -> AuditPage {
-        let inner = self.0.lock();
+        let (_here, inner) = self.0.here();
         let begun = inner.begun.entries.values();
         let begun: Vec<_> = begun.map(|(_, entry)| (entry.number, entry.clone())).collect();
         let paths: Vec<PathBuf> = inner.kinds.iter().flat_map(Files::paths).collect();
@@ -180,6 +197,32 @@ impl AuditLog {
         rows.truncate(limit);
         let next = rows.last().filter(|_| more).map(|last| last.number);
         AuditPage { rows, next }
+    }
+}
+
+impl Log {
+    /// What there is, in the data folder as long as that stays where it is.
+    fn here(&self) -> (Here<'_>, MutexGuard<'_, Inner>) {
+        let here = self.dir.now();
+        let mut inner = self.inner.lock();
+        inner.go_to(&here);
+        (here, inner)
+    }
+}
+
+impl Inner {
+    /// Goes on with the copies of the files, where the data are in another folder now.
+    fn go_to(&mut self, folder: &Path) {
+        if self.folder == folder {
+            return;
+        }
+        folder.clone_into(&mut self.folder);
+        for (files, name) in self.kinds.iter_mut().zip(KINDS) {
+            files.path = folder.join(name);
+            files.file = None;
+        }
+        self.begun.path = folder.join(BEGUN);
+        self.begun.file = None;
     }
 }
 

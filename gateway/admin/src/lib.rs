@@ -17,6 +17,7 @@ pub use lockout::Locked;
 pub use people::{AdministratorView, MIN_PASSWORD};
 pub use sessions::{Login, SESSIONS_OF_ONE};
 
+use headgate_auth::data_dir::DataDir;
 use keys::Key;
 use lockout::Lockout;
 use parking_lot::Mutex;
@@ -137,7 +138,7 @@ const CODE_FILE: &str = "setup-code";
 pub struct Admin(Arc<Inner>);
 
 struct Inner {
-    data_dir: PathBuf,
+    data_dir: DataDir,
     state: Mutex<State>,
     lockout: Mutex<Lockout>,
     /// What a wrong name is checked against, so that it takes as long as a right one.
@@ -202,14 +203,15 @@ pub struct Identity {
 
 impl Admin {
     /// Reads who is in the data folder. Where nobody is, a code is made, unless there is one.
-    pub fn load(data_dir: &Path, idle: Duration) -> Result<Self, AdminError> {
-        let people = People::load(&data_dir.join(FILE))?;
+    pub fn load(data_dir: impl Into<DataDir>, idle: Duration) -> Result<Self, AdminError> {
+        let data_dir = data_dir.into();
+        let people = People::load(&data_dir.join(FILE).now())?;
         let code = match people.has_administrator() {
             true => None,
-            false => Some(read_or_make_code(&data_dir.join(CODE_FILE))?),
+            false => Some(read_or_make_code(&data_dir.join(CODE_FILE).now())?),
         };
         Ok(Self(Arc::new(Inner {
-            data_dir: data_dir.to_owned(),
+            data_dir,
             state: Mutex::new(State {
                 people,
                 sessions: Sessions::new(idle),
@@ -237,12 +239,12 @@ impl Admin {
 
     /// Where administrators and keys are kept.
     pub fn file(&self) -> PathBuf {
-        self.0.data_dir.join(FILE)
+        self.0.data_dir.join(FILE).now().to_owned()
     }
 
     /// Where the code stands.
     pub fn code_file(&self) -> PathBuf {
-        self.0.data_dir.join(CODE_FILE)
+        self.0.data_dir.join(CODE_FILE).now().to_owned()
     }
 
     /// How long a session may be idle from now on.
@@ -276,7 +278,7 @@ impl Admin {
         })?;
         state.code = None;
         // Who is set up has an administrator: a code that stays is nobody's.
-        let _ = headgate_auth::file::remove(&self.code_file());
+        let _ = headgate_auth::file::remove(&self.0.data_dir.join(CODE_FILE).now());
         state.sessions.begin(name, Role::Administrator, now)
     }
 
@@ -442,7 +444,7 @@ impl Admin {
         })?;
         if state.code.is_some() && state.people.has_administrator() {
             state.code = None;
-            let _ = headgate_auth::file::remove(&self.code_file());
+            let _ = headgate_auth::file::remove(&self.0.data_dir.join(CODE_FILE).now());
         }
         Ok(())
     }
@@ -538,7 +540,7 @@ impl Admin {
     ) -> Result<(), AdminError> {
         let mut people = state.people.clone();
         change(&mut people)?;
-        people.save(&self.0.data_dir.join(FILE))?;
+        people.save(&self.0.data_dir.join(FILE).now())?;
         state.people = people;
         state.changes += 1;
         state.remembered.forget_all();

@@ -2,6 +2,7 @@
 //!
 //! What an operator bans is in a file and outlives the gateway. What was banned by itself is in memory, for minutes. All of it has a bound.
 
+use crate::data_dir::DataPath;
 use crate::file;
 use crate::settings::BanSettings;
 use headgate_access::Network;
@@ -113,7 +114,7 @@ pub enum BanError {
 /// All bans.
 #[derive(Debug)]
 pub(crate) struct Bans {
-    path: PathBuf,
+    path: DataPath,
     state: Mutex<State>,
     /// Held while the file is written: log-ins wait for the state, never for the disk.
     writing: Mutex<()>,
@@ -178,17 +179,21 @@ impl<K: std::hash::Hash + Eq> Count<K> {
 
 impl Bans {
     /// Reads those of operators.
-    pub(crate) fn load(path: PathBuf, settings: &BanSettings) -> Result<Self, BanError> {
+    pub(crate) fn load(path: DataPath, settings: &BanSettings) -> Result<Self, BanError> {
         let mut state = State {
             settings: *settings,
             ..State::default()
         };
-        match file::read(&path, file::LONGEST) {
+        let file = path.now();
+        match file::read(&file, file::LONGEST) {
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {}
-            Err(cause) => return Err(BanError::Io { path, cause }),
+            Err(cause) => {
+                let path = file.to_owned();
+                return Err(BanError::Io { path, cause });
+            }
             Ok(bytes) => {
                 let bans: Vec<Ban> = serde_json::from_slice(&bytes).map_err(|cause| BanError::Malformed {
-                    path: path.clone(),
+                    path: file.to_owned(),
                     cause,
                 })?;
                 let now = unix_time();
@@ -197,6 +202,7 @@ impl Bans {
                 }
             }
         }
+        drop(file);
         let state = Mutex::new(state);
         let writing = Mutex::default();
         Ok(Self { path, state, writing })
@@ -243,8 +249,9 @@ impl Bans {
             let named = state.clients.values().chain(state.users.values());
             named.chain(&state.networks).cloned().collect()
         };
-        file::replace_with_json(&self.path, &bans).map_err(|cause| BanError::Io {
-            path: self.path.clone(),
+        let file = self.path.now();
+        file::replace_with_json(&file, &bans).map_err(|cause| BanError::Io {
+            path: file.to_owned(),
             cause,
         })
     }
@@ -426,7 +433,7 @@ mod tests {
             connects,
             ..BanSettings::default()
         };
-        Bans::load(folder.path().join("bans.json"), &settings).unwrap()
+        Bans::load(folder.path().join("bans.json").into(), &settings).unwrap()
     }
 
     #[test]
@@ -507,7 +514,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bans.json");
         std::fs::write(&path, "[{}]").unwrap();
-        let error = Bans::load(path, &BanSettings::default()).unwrap_err();
+        let error = Bans::load(path.into(), &BanSettings::default()).unwrap_err();
         assert!(error.to_string().contains("bans.json"), "{error}");
     }
 }

@@ -11,6 +11,7 @@
 mod acl;
 mod bans;
 mod chain;
+pub mod data_dir;
 mod fair;
 pub mod file;
 mod foreign;

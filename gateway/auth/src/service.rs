@@ -3,6 +3,7 @@
 use crate::acl::{Acl, AclError, Rulebook};
 use crate::bans::{Ban, BanError, Banned, Bans};
 use crate::chain::{Attempt, Chain, Prospect, Provider, Verdict};
+use crate::data_dir::{DataDir, DataPath};
 use crate::providers::{Addresses, Certificates, ClientIds, FileUsers, Identities, UserStore};
 use crate::rules::RuleView;
 use crate::scram::{self, ClientFirst, Exchange, ScramKeys};
@@ -24,13 +25,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// The file of users in the data folder.
+const USERS: &str = "users.json";
+
 /// Users and rules. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Access(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    data_dir: PathBuf,
+    data_dir: DataDir,
     users: RwLock<KnownUsers>,
     bans: Bans,
     doors: RwLock<Doors>,
@@ -42,7 +46,8 @@ struct Inner {
 #[derive(Clone, Debug)]
 struct KnownUsers {
     store: Arc<UserStore>,
-    path: PathBuf,
+    /// As the settings have it; `None` for that in the data folder.
+    path: Option<PathBuf>,
     passwords: PasswordSettings,
     /// What was counted with other settings.
     before: LoginStats,
@@ -50,19 +55,26 @@ struct KnownUsers {
 
 impl KnownUsers {
     /// The same, or others where the settings say so.
-    fn by(&self, settings: &AuthSettings, data_dir: &Path) -> Result<Self, AccessError> {
-        let path = Access::users_file(settings, data_dir);
-        if path == self.path && settings.passwords == self.passwords {
+    fn by(&self, settings: &AuthSettings, data_dir: &DataDir) -> Result<Self, AccessError> {
+        if settings.users_file == self.path && settings.passwords == self.passwords {
             return Ok(self.clone());
         }
         Ok(Self {
-            store: Arc::new(UserStore::load(path.clone(), &settings.passwords)?),
-            path,
-            passwords: settings.passwords,
             before: LoginStats {
                 waiting: 0,
                 ..self.stats()
             },
+            ..Self::load(settings, data_dir)?
+        })
+    }
+
+    fn load(settings: &AuthSettings, data_dir: &DataDir) -> Result<Self, AccessError> {
+        let path = Access::users_path(settings, data_dir);
+        Ok(Self {
+            store: Arc::new(UserStore::load(path, &settings.passwords)?),
+            path: settings.users_file.clone(),
+            passwords: settings.passwords,
+            before: LoginStats::default(),
         })
     }
 
@@ -154,19 +166,14 @@ pub enum AccessError {
 
 impl Access {
     /// Reads users and rules.
-    pub fn load(settings: &AuthSettings, data_dir: &Path) -> Result<Self, AccessError> {
-        let path = Self::users_file(settings, data_dir);
-        let users = KnownUsers {
-            store: Arc::new(UserStore::load(path.clone(), &settings.passwords)?),
-            path,
-            passwords: settings.passwords,
-            before: LoginStats::default(),
-        };
+    pub fn load(settings: &AuthSettings, data_dir: impl Into<DataDir>) -> Result<Self, AccessError> {
+        let data_dir = data_dir.into();
+        let users = KnownUsers::load(settings, &data_dir)?;
         let bans = Bans::load(data_dir.join("bans.json"), &settings.bans)?;
         let doors = RwLock::new(Doors::new(settings, &users.store)?);
         let books = Mutex::default();
         Ok(Self(Arc::new(Inner {
-            data_dir: data_dir.to_owned(),
+            data_dir,
             users: RwLock::new(users),
             bans,
             doors,
@@ -273,12 +280,20 @@ impl Access {
         store.look();
     }
 
+    /// Where the users are kept, also when the data are elsewhere.
+    pub fn users_path(settings: &AuthSettings, data_dir: &DataDir) -> DataPath {
+        match settings.users_file.clone() {
+            Some(path) => path.into(),
+            None => data_dir.join(USERS),
+        }
+    }
+
     /// Where the users are kept.
     pub fn users_file(settings: &AuthSettings, data_dir: &Path) -> PathBuf {
         settings
             .users_file
             .clone()
-            .unwrap_or_else(|| data_dir.join("users.json"))
+            .unwrap_or_else(|| data_dir.join(USERS))
     }
 }
 

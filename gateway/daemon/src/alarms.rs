@@ -8,6 +8,7 @@ use crate::keeps::Keeps;
 use crate::private;
 use crate::sys::{topic_level, unix_time};
 use bytes::Bytes;
+use headgate_auth::data_dir::{DataDir, DataPath};
 use headgate_bus::handle::Hub;
 use headgate_model::{Message, Qos, Topic, TopicFilter};
 use parking_lot::Mutex;
@@ -15,7 +16,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, VecDeque};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -200,7 +200,7 @@ struct Inner {
     hub: Hub,
     node: Mutex<String>,
     /// Where they are kept, if they are.
-    file: PathBuf,
+    file: DataPath,
     keeps: Keeps,
     book: Mutex<Book>,
     changed: Notify,
@@ -208,11 +208,11 @@ struct Inner {
 
 impl Alarms {
     /// Those of before, if `folder` keeps some. Alerts that the bus still has of others are taken back.
-    pub(crate) fn start(hub: Hub, node: &str, folder: &Path, keeps: Keeps) -> Self {
+    pub(crate) fn start(hub: Hub, node: &str, folder: &DataDir, keeps: Keeps) -> Self {
         let file = folder.join("alarms.json");
-        let known = Some(&file).filter(|_| keeps.now());
+        let known = Some(file.now()).filter(|_| keeps.now());
         let kept = known.and_then(|file| {
-            let text = private::read(file, private::LONGEST).ok()?;
+            let text = private::read(&file, private::LONGEST).ok()?;
             let book = Book::kept(&text);
             if book.is_none() {
                 tracing::warn!(file = %file.display(), "the file with the alarms cannot be read: what was is forgotten");
@@ -307,7 +307,7 @@ impl Alarms {
             return Ok(());
         }
         let text = serde_json::to_vec(&*self.0.book.lock())?;
-        private::replace(&self.0.file, &text)
+        private::replace(&self.0.file.now(), &text)
     }
 
     /// They are kept from now on.

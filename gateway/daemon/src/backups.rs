@@ -18,6 +18,7 @@ use crate::live::Live;
 use crate::sys::unix_time;
 use bytes::Bytes;
 use futures_util::Stream;
+use headgate_auth::data_dir::{DataDir, LongWork, OnTheWay};
 use headgate_bus::handle::Hub;
 use parking_lot::Mutex;
 use schemars::JsonSchema;
@@ -57,7 +58,7 @@ struct Inner {
     hub: Hub,
     live: Live,
     alarms: Alarms,
-    data_dir: PathBuf,
+    data_dir: DataDir,
     /// The gateway stops.
     stop: CancellationToken,
     /// For one that makes or takes back,
@@ -65,7 +66,7 @@ struct Inner {
     /// and one that brings.
     coming: Arc<Semaphore>,
     /// The one that the next start takes.
-    waits: Mutex<Option<String>>,
+    waits: Mutex<Option<(String, LongWork)>>,
 }
 
 /// One file.
@@ -140,6 +141,9 @@ pub(crate) enum BackupError {
     /// One at a time.
     #[error("another backup is being made, taken back or received: try again when that is done")]
     Busy,
+    /// They go with the data.
+    #[error(transparent)]
+    OnTheWay(#[from] OnTheWay),
     /// It did not come.
     #[error(transparent)]
     Incoming(#[from] IncomingError),
@@ -193,13 +197,13 @@ impl Backups {
         hub: Hub,
         live: Live,
         alarms: Alarms,
-        data_dir: &Path,
+        data_dir: &DataDir,
         stop: CancellationToken,
     ) -> Self {
-        if let Err(error) = archive::forget_restoring(data_dir) {
+        if let Err(error) = archive::forget_restoring(&data_dir.now()) {
             tracing::warn!(%error, "what an interrupted restore has left is not removed");
         }
-        for entry in fs::read_dir(data_dir.join(FOLDER))
+        for entry in fs::read_dir(data_dir.join(FOLDER).now())
             .into_iter()
             .flatten()
             .flatten()
@@ -214,7 +218,7 @@ impl Backups {
             hub,
             live,
             alarms,
-            data_dir: data_dir.to_owned(),
+            data_dir: data_dir.clone(),
             stop,
             work: Arc::new(Semaphore::new(1)),
             coming: Arc::new(Semaphore::new(1)),
@@ -223,7 +227,7 @@ impl Backups {
     }
 
     fn folder(&self) -> PathBuf {
-        self.0.data_dir.join(FOLDER)
+        self.0.data_dir.now().join(FOLDER)
     }
 
     /// The path of a name that leads nowhere else.
@@ -245,10 +249,11 @@ impl Backups {
         }
     }
 
-    fn begin(&self) -> Result<OwnedSemaphorePermit, BackupError> {
-        Arc::clone(&self.0.work)
-            .try_acquire_owned()
-            .map_err(|_| BackupError::Busy)
+    /// Begins what only one does at a time, in a data folder that stays where it is.
+    fn begin(&self) -> Result<(OwnedSemaphorePermit, LongWork), BackupError> {
+        let one = Arc::clone(&self.0.work).try_acquire_owned();
+        let one = one.map_err(|_| BackupError::Busy)?;
+        Ok((one, self.0.data_dir.begin_long_work()?))
     }
 
     /// All, the newest first.
@@ -277,7 +282,12 @@ impl Backups {
             bytes: metadata.len(),
             made_at: made_at.unwrap_or_default().as_secs(),
             encrypted: is_sealed(&path)?,
-            waits: self.0.waits.lock().as_ref() == Some(&name),
+            waits: self
+                .0
+                .waits
+                .lock()
+                .as_ref()
+                .is_some_and(|(waits, _)| *waits == name),
             name,
         })
     }
@@ -311,7 +321,8 @@ impl Backups {
             let this = self.clone();
             tokio::task::spawn_blocking(move || this.look_for_place(keep)).await??;
         }
-        let copy = snapshot(&self.0.data_dir, &self.0.hub).await?;
+        let data_dir = self.0.data_dir.now().to_owned();
+        let copy = snapshot(&data_dir, &self.0.hub).await?;
         let this = self.clone();
         let made = tokio::task::spawn_blocking(move || {
             let making = Making {
@@ -323,7 +334,7 @@ impl Backups {
                 stop: &this.0.stop,
             };
             let made = this.write(&making, &copy, by);
-            if let Err(error) = archive::forget_snapshot(&this.0.data_dir, &copy.name) {
+            if let Err(error) = archive::forget_snapshot(&this.0.data_dir.now(), &copy.name) {
                 tracing::warn!(%error, "a copy of the store is not removed");
             }
             let made = made?;
@@ -385,7 +396,7 @@ impl Backups {
         let path = self.existing(name)?;
         // Held, so that none begins to wait meanwhile.
         let waits = self.0.waits.lock();
-        if waits.as_deref() == Some(name) {
+        if waits.as_ref().is_some_and(|(waits, _)| waits == name) {
             return Err(BackupError::Waits(name.to_owned()));
         }
         crate::private::remove(&path).map_err(at(&path))
@@ -406,9 +417,10 @@ impl Backups {
         told: Option<u64>,
         body: impl Stream<Item = Result<Bytes, E>>,
     ) -> Result<Backup, BackupError> {
-        let path = self.path(name)?;
         let coming = Arc::clone(&self.0.coming).try_acquire_owned();
         let _coming = coming.map_err(|_| BackupError::Busy)?;
+        let _stays = self.0.data_dir.begin_long_work()?;
+        let path = self.path(name)?;
         let keep = self.0.live.config().await.backups.keep;
         let folder = self.folder();
         let new = tokio::task::block_in_place(|| {
@@ -484,7 +496,7 @@ impl Backups {
             .as_ref()
             .map_or_else(|| config.clone(), |(.., new)| new.clone());
         // Both mean the same folder, by whatever words.
-        valid.data_dir.clone_from(&self.0.data_dir);
+        valid.data_dir = self.0.data_dir.now().to_owned();
         let taking = Taking {
             file: path,
             passphrase,
@@ -505,7 +517,7 @@ impl Backups {
             store: manifest.store,
             users: manifest.users,
             configuration: wanted.map(|(file, ..)| file.display().to_string()),
-            replaces: archive::replaced_by_restore(&self.0.data_dir),
+            replaces: archive::replaced_by_restore(&self.0.data_dir.now()),
         })
     }
 
@@ -538,11 +550,11 @@ impl Backups {
     /// What was made ready waits from now on. It is known before it is so: what nobody knows of, nobody withdraws.
     fn let_wait(&self, name: &str) -> Result<(), BackupError> {
         let mut waits = self.0.waits.lock();
-        *waits = Some(name.to_owned());
+        *waits = Some((name.to_owned(), self.0.data_dir.begin_long_work()?));
         let trouble = Trouble::new(Severity::Warning, takes_place(name)).with("name", name);
         self.0.alarms.set(WAITS, Some(trouble));
         drop(waits);
-        archive::wait_for_start(&self.0.data_dir)
+        archive::wait_for_start(&self.0.data_dir.now())
             .map_err(BackupError::from)
             .inspect_err(|_| {
                 if let Err(error) = self.withdraw() {
@@ -553,7 +565,7 @@ impl Backups {
 
     /// Nothing comes of what waits for the next start. Whether there was something.
     fn withdraw(&self) -> Result<bool, BackupError> {
-        let was_there = archive::withdraw(&self.0.data_dir)?;
+        let was_there = archive::withdraw(&self.0.data_dir.now())?;
         *self.0.waits.lock() = None;
         self.0.alarms.set(WAITS, None);
         Ok(was_there)
@@ -572,7 +584,8 @@ impl Backups {
 
     /// The name of the one that the next start takes.
     fn waits(&self) -> Option<String> {
-        self.0.waits.lock().clone()
+        let waits = self.0.waits.lock();
+        waits.as_ref().map(|(name, _)| name.clone())
     }
 
     /// What of them needs a restart, in words.
@@ -617,8 +630,8 @@ impl Backups {
                     last = Some(started.elapsed());
                     self.tell(&mut told, None);
                 }
-                // Somebody makes one by hand.
-                Err(BackupError::Busy) => {}
+                // Somebody makes one by hand, or the data go elsewhere.
+                Err(BackupError::Busy | BackupError::OnTheWay(_)) => {}
                 Err(error) => {
                     not_before = Instant::now() + RETRY.min(every);
                     tracing::warn!(%error, "the scheduled backup failed");

@@ -4,6 +4,7 @@
 
 use crate::private;
 use crate::sys::datetime;
+use headgate_auth::data_dir::{DataDir, Here};
 use headgate_shell::tls::{CertificateView, check_certificate, view_certificate};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -62,8 +63,11 @@ pub(crate) enum CertificateError {
     },
 }
 
-/// The certificates of one data folder.
-pub(crate) struct Certificates(PathBuf);
+/// The certificates of one data folder, which stays where it is as long as this is held.
+pub(crate) struct Certificates<'d> {
+    folder: PathBuf,
+    _here: Here<'d>,
+}
 
 /// A key, a certificate, or both.
 pub(crate) struct Pair {
@@ -87,19 +91,23 @@ pub(crate) struct Wanted<'a> {
 /// How the file of a request ends.
 const REQUEST: &str = "csr";
 
-impl Certificates {
-    pub(crate) fn of(data_dir: &Path) -> Self {
+impl<'d> Certificates<'d> {
+    pub(crate) fn of(data_dir: &'d DataDir) -> Self {
+        let here = data_dir.now();
         // What goes into settings leads there from any folder.
-        let folder = data_dir.join(FOLDER);
-        Self(std::path::absolute(&folder).unwrap_or(folder))
+        let folder = here.join(FOLDER);
+        Self {
+            folder: std::path::absolute(&folder).unwrap_or(folder),
+            _here: here,
+        }
     }
 
     fn paths(&self, name: &str) -> Result<(PathBuf, PathBuf), CertificateError> {
         let is_fine = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         match (1..=64).contains(&name.len()) && name.chars().all(is_fine) {
             true => Ok((
-                self.0.join(format!("{name}.pem")),
-                self.0.join(format!("{name}.key")),
+                self.folder.join(format!("{name}.pem")),
+                self.folder.join(format!("{name}.key")),
             )),
             false => Err(CertificateError::Name),
         }
@@ -107,7 +115,7 @@ impl Certificates {
 
     /// All, by name.
     pub(crate) fn list(&self) -> Vec<Pair> {
-        let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries
             .filter_map(|entry| {
                 let path = entry.path();
@@ -279,7 +287,7 @@ impl Certificates {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), CertificateError> {
-        let written = fs::create_dir_all(&self.0).and_then(|()| private::replace(path, bytes));
+        let written = fs::create_dir_all(&self.folder).and_then(|()| private::replace(path, bytes));
         written.map_err(|cause| CertificateError::File {
             path: path.to_owned(),
             cause,
@@ -344,7 +352,8 @@ mod tests {
     #[test]
     fn a_key_is_made_here_and_its_certificate_comes_later() {
         let folder = tempfile::tempdir().unwrap();
-        let certificates = Certificates::of(folder.path());
+        let dir = folder.path().into();
+        let certificates = Certificates::of(&dir);
         let request = certificates.request("gate", wanted()).unwrap();
         assert!(
             request.starts_with("-----BEGIN CERTIFICATE REQUEST-----"),
@@ -388,7 +397,8 @@ mod tests {
     #[test]
     fn a_local_ca_signs_for_the_gateway_and_for_devices() {
         let folder = tempfile::tempdir().unwrap();
-        let certificates = Certificates::of(folder.path());
+        let dir = folder.path().into();
+        let certificates = Certificates::of(&dir);
         let now = 20_787 * 86_400 + 5;
         assert!(matches!(
             certificates.issue(wanted(), true, 30, now),
@@ -418,7 +428,8 @@ mod tests {
     #[test]
     fn what_does_not_belong_together_takes_no_place() {
         let folder = tempfile::tempdir().unwrap();
-        let certificates = Certificates::of(folder.path());
+        let dir = folder.path().into();
+        let certificates = Certificates::of(&dir);
         let request = certificates.request("gate", wanted()).unwrap();
         let chain = signed(&request);
         certificates.put("gate", &chain, None).unwrap();

@@ -5,7 +5,7 @@ use crate::api::{self, Control, Logins, Pace, Streams};
 use crate::archive::{self, ArchiveError, Hold};
 use crate::backups::Backups;
 use crate::bridges::Bridges;
-use crate::config::{self, Config, Startable, at_most, environment_variables};
+use crate::config::{self, Config, Startable, environment_variables};
 use crate::earlier::{self, Instead, Started};
 use crate::firmware::{self, Firmware};
 use crate::http::Site;
@@ -15,6 +15,7 @@ use crate::live::{self, Applied, ConfigFile, Live, Parts};
 use crate::log::{self, ClosesLog, LogHandle};
 use crate::memory;
 use crate::metrics::{self, Counters, Surveyor};
+use crate::moving::{self, Mover};
 use crate::overload::Overload;
 use crate::private;
 use crate::protocols;
@@ -35,12 +36,14 @@ use crate::watch::{Watch, WatchedTls};
 use headgate_access::AccessService;
 use headgate_admin::{Admin, AuditEntry, AuditLog, Role};
 use headgate_auth::Access;
+use headgate_auth::data_dir::DataDir;
 use headgate_bus::Bus;
 use headgate_bus::handle::Hub;
 use headgate_cli::Outcome;
 use headgate_model::{Store, StoreError};
 use headgate_shell::{ConnectionLimit, Http, ListenerSettings, Metrics, Protocols, Serving, Tracer};
 use headgate_store::{DiskSettings, LiveStore};
+use parking_lot::Mutex;
 use rustls_pki_types::UnixTime;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,7 +53,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// How long clients may take to hear that the gateway stops.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -105,7 +108,7 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
         None => {}
     }
     // The data are held until the runtime is gone: what it has begun it may still write.
-    let mut hold = None;
+    let hold = Arc::new(Mutex::new(None));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let restart = Restart::new(random()?);
     runtime.block_on(serve(
@@ -119,7 +122,7 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
         },
         log,
         restart.clone(),
-        &mut hold,
+        Arc::clone(&hold),
     ))?;
     drop((runtime, closes));
     drop(hold);
@@ -146,23 +149,24 @@ async fn serve(
     written: Written,
     log: LogHandle,
     restart: Restart,
-    hold: &mut Option<Hold>,
+    hold: Arc<Mutex<Option<Hold>>>,
 ) -> Outcome {
     // From here on they do not end the process.
     let (hangup, user_signals) = (hangup()?, user_signals()?);
     let more_time = MoreTime::for_work("reading the store");
-    *hold = Some(hold_data(&config)?);
+    *hold.lock() = Some(hold_data(&config)?);
     // Until then a command could change both, such as `provision take`: the data would be of another configuration.
     if written.instead.is_none() && written.file.text()? != written.text {
         return Err("the configuration was changed while the gateway started: start it again".into());
     }
     let mut store = open_store(&config)?;
     private::close_old_files(&config.data_dir);
+    let data = DataDir::new(&config.data_dir);
     let keeps = Keeps::of(&config);
     let mut image = store
         .load()
         .map_err(|cause| OpenError::of_store(&config, cause))?;
-    let (timeline, ops) = Timeline::start(&config.data_dir, keeps.clone(), &mut image);
+    let (timeline, ops) = Timeline::start(&data, keeps.clone(), &mut image);
     if let Err(error) = store.commit(&ops) {
         tracing::error!(%error, "the time cannot be stored with the sessions: they may end early after the next restart");
     }
@@ -178,7 +182,7 @@ async fn serve(
     bus.load(image);
     let hub = Hub::start(bus, clock, store)?;
     let notices = hub.notices(sys::MAX_NOTICES);
-    let alarms = Alarms::start(hub.clone(), &config.node, &config.data_dir, keeps.clone());
+    let alarms = Alarms::start(hub.clone(), &config.node, &data, keeps.clone());
     for (n, damage) in damage.iter().enumerate() {
         let trouble = Trouble::new(Severity::Critical, damage.as_str());
         alarms.set(&format!("store_damaged_{}", n + 1), Some(trouble));
@@ -194,11 +198,11 @@ async fn serve(
         Trouble::new(Severity::Error, summary)
     });
     alarms.set(provisioning::WAITS_ALARM, waits);
-    let starts = Starts::begin(&config.data_dir, keeps.clone(), Machine::look());
+    let starts = Starts::begin(&data, keeps.clone(), Machine::look());
     let metrics = Arc::new(Metrics::default());
-    let access = Arc::new(Access::load(&config.auth, &config.data_dir)?);
+    let access = Arc::new(Access::load(&config.auth, data.clone())?);
 
-    let admin = Admin::load(&config.data_dir, config.http.session_idle)?;
+    let admin = Admin::load(data.clone(), config.http.session_idle)?;
     if admin.of_later_version() > 0 {
         tracing::warn!(
             count = admin.of_later_version(),
@@ -211,7 +215,7 @@ async fn serve(
     let links = TaskTracker::new();
     let tracer = Tracer::default();
     let spans = Arc::<SpanCounts>::default();
-    let traces = Traces::new(tracer.clone(), hub.clone(), &config.data_dir);
+    let traces = Traces::new(tracer.clone(), hub.clone(), &data);
     let serving = Serving {
         hub: hub.clone(),
         metrics: Arc::clone(&metrics),
@@ -229,7 +233,7 @@ async fn serve(
         &tracer,
         &wans,
         &config.node,
-        &config.data_dir,
+        &data,
         timeline.state(),
     );
     let surveyor = Surveyor::new(hub.clone(), config_changes.clone());
@@ -245,7 +249,7 @@ async fn serve(
         traces: traces.clone(),
         spans: (tracer.clone(), Arc::clone(&spans)),
         config: config_changes.clone(),
-        data_dir: config.data_dir.clone(),
+        data_dir: data.clone(),
         running: running.clone(),
         wans: wans.clone(),
         recovery: recovery.clone(),
@@ -268,7 +272,7 @@ async fn serve(
     let keeper = wans::Keeper::start(wans::Parts {
         wans: wans.clone(),
         alarms: alarms.clone(),
-        data_dir: config.data_dir.clone(),
+        data_dir: data.clone(),
         config: config_changes.clone(),
     });
     // Before anybody publishes: what goes out is queued from the first message on.
@@ -284,6 +288,7 @@ async fn serve(
         admin: admin.clone(),
         starts: starts.clone(),
         keeps: keeps.clone(),
+        data: data.clone(),
         valid,
     };
     let Written {
@@ -297,25 +302,19 @@ async fn serve(
         .if_there()
         .map_or_else(|| "none, all defaults".into(), |path| path.display().to_string());
     let live = Live::new(parts, Arc::clone(&config), file, &text, undone, instead.as_ref());
-    let trends = Trends::start(counters.clone(), &config.data_dir, keeps.clone());
-    let backups = Backups::new(
-        hub.clone(),
-        live.clone(),
-        alarms.clone(),
-        &config.data_dir,
-        stop.clone(),
-    );
+    let trends = Trends::start(counters.clone(), &data, keeps.clone());
+    let backups = Backups::new(hub.clone(), live.clone(), alarms.clone(), &data, stop.clone());
     let firmware = Firmware::new(firmware::Parts {
         hub: hub.clone(),
         live: live.clone(),
         bridges: bridges.clone(),
         alarms: alarms.clone(),
-        data_dir: config.data_dir.clone(),
+        data_dir: data.clone(),
         running,
         starts: starts.clone(),
         config: config_changes.clone(),
     });
-    let audit = AuditLog::open(&config.data_dir);
+    let audit = AuditLog::open(data.clone());
     tell_restore(&audit, &config.data_dir);
     tell_provisioning(&audit, &config.data_dir);
     if let Some(error) = refused {
@@ -354,7 +353,7 @@ async fn serve(
         certificates,
         log: log.clone(),
         clock: timeline.state(),
-        data_dir: config.data_dir.clone(),
+        data_dir: data.clone(),
         config: config_changes.clone(),
     };
     let stamps = Stamps {
@@ -379,9 +378,23 @@ async fn serve(
     tasks.spawn(telemetry.run());
     tasks.spawn(surveyor.run());
     tasks.spawn(supplies::keep(live.clone()));
-    tasks.spawn(reload_when_told(hangup, live));
+    tasks.spawn(reload_when_told(hangup, live.clone()));
     tasks.spawn(firmware.clone().answer(answers.audit.clone()));
-    tasks.spawn(answers.serve(control));
+    let mover = Mover::start(
+        moving::Parts {
+            data: data.clone(),
+            hub: hub.clone(),
+            live,
+            alarms: alarms.clone(),
+            config: config_changes.clone(),
+            serve: Box::new(move |socket| {
+                AbortOnDropHandle::new(tokio::spawn(answers.clone().serve(socket)))
+            }),
+            hold,
+        },
+        control,
+    );
+    tasks.spawn(mover.keep());
     tasks.spawn(outlive(user_signals));
     tasks.spawn(bridges.clone().keep_books());
     tasks.spawn(memory::give_back());
@@ -394,7 +407,7 @@ async fn serve(
     let ladder = Recovery {
         bridges: bridges.clone(),
         firmware: firmware.clone(),
-        data_dir: config.data_dir.clone(),
+        data_dir: data.clone(),
         config: config_changes.clone(),
         state: recovery,
     };
@@ -412,7 +425,7 @@ async fn serve(
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         config = told,
-        data_dir = %config.data_dir.display(),
+        data_dir = %data.now().display(),
         "gateway is up"
     );
     tell_code(&admin, &config);
@@ -454,13 +467,8 @@ async fn serve(
     tokio::task::spawn_blocking(move || hub.stop()).await?;
     timeline.abort();
     if keeps.now() {
-        let saved = timeline::save_now(&config.data_dir, clock);
-        saved.map_err(|error| {
-            format!(
-                "data_dir: {}: {error}",
-                timeline::file(&config.data_dir).display()
-            )
-        })?;
+        let saved = timeline::save_now(&data.now(), clock);
+        saved.map_err(|error| format!("data_dir: {}: {error}", timeline::file(&data.now()).display()))?;
     }
     tracing::info!("gateway has stopped");
     Ok(())
@@ -724,14 +732,10 @@ async fn reload_when_told(mut hangup: Signals, live: Live) {
                 listeners,
                 bridges,
                 rules,
-                needs_restart,
                 warnings,
                 ..
             }) => {
                 tracing::info!(?listeners, ?bridges, rules, "configuration read again");
-                for change in at_most(&needs_restart) {
-                    tracing::info!(change, "needs a restart");
-                }
                 for warning in &warnings {
                     tracing::warn!(%warning, "configuration");
                 }

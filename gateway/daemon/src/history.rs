@@ -5,6 +5,7 @@
 
 use crate::private;
 use crate::sys::unix_time;
+use headgate_auth::data_dir::{DataDir, DataPath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -23,7 +24,7 @@ pub(crate) const LONGEST: usize = 1 << 20;
 /// The list, and where it is.
 #[derive(Debug)]
 pub(crate) struct History {
-    folder: PathBuf,
+    folder: DataPath,
     entries: Vec<Entry>,
 }
 
@@ -95,9 +96,9 @@ pub(crate) enum HistoryError {
 
 impl History {
     /// What is in the data folder. A list that cannot be read is begun anew, with a word.
-    pub(crate) fn load(data_dir: &Path) -> Self {
-        let folder = data_dir.join("configurations");
-        let list = folder.join("list.json");
+    pub(crate) fn load(data_dir: impl Into<DataDir>) -> Self {
+        let folder = data_dir.into().join("configurations");
+        let list = folder.now().join("list.json");
         let entries = match private::read(&list, private::LONGEST) {
             Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
                 tracing::warn!(file = %list.display(), %error, "the list of earlier configurations cannot be read");
@@ -129,6 +130,7 @@ impl History {
         if !self.entries.iter().any(|entry| entry.number == number) {
             return Err(HistoryError::Unknown(number));
         }
+        let _here = self.folder.now();
         let path = self.file(number);
         private::read_text(&path, private::LONGEST).map_err(|cause| HistoryError::File { path, cause })
     }
@@ -145,9 +147,10 @@ impl History {
         if last.is_some_and(|last| self.text(last).is_ok_and(|known| known == text)) {
             return Ok(());
         }
+        let folder = self.folder.now();
         let number = last.max(self.last_file()).unwrap_or(0) + 1;
-        fs::create_dir_all(&self.folder).map_err(|cause| HistoryError::File {
-            path: self.folder.clone(),
+        fs::create_dir_all(&folder).map_err(|cause| HistoryError::File {
+            path: folder.to_owned(),
             cause,
         })?;
         let path = self.file(number);
@@ -162,23 +165,25 @@ impl History {
         let over = entries.len().saturating_sub(KEPT);
         let gone: Vec<Entry> = entries.drain(..over).collect();
         let list = serde_json::to_vec_pretty(&entries).unwrap_or_default();
-        let path = self.folder.join("list.json");
+        let path = folder.join("list.json");
         private::replace(&path, &list).map_err(|cause| HistoryError::File { path, cause })?;
-        self.entries = entries;
         for gone in gone {
             let _ = fs::remove_file(self.file(gone.number));
         }
+        drop(folder);
+        self.entries = entries;
         Ok(())
     }
 
     /// This is what the gateway of this version has now.
     pub(crate) fn keep_for(&self, version: &str, text: &str) -> io::Result<()> {
-        let path = self.folder.join(format!("{OF_VERSION}{version}.toml"));
+        let folder = self.folder.now();
+        let path = folder.join(format!("{OF_VERSION}{version}.toml"));
         if private::read_text(&path, private::LONGEST).is_ok_and(|known| known == text) {
             return Ok(());
         }
         private::replace(&path, text.as_bytes())?;
-        for gone in of_versions(&self.folder).into_iter().skip(VERSIONS) {
+        for gone in of_versions(&folder).into_iter().skip(VERSIONS) {
             let _ = fs::remove_file(gone);
         }
         Ok(())
@@ -204,13 +209,13 @@ impl History {
 
     /// The highest number that has a file: the list may have been lost.
     fn last_file(&self) -> Option<u64> {
-        let files = fs::read_dir(&self.folder).ok()?.flatten();
+        let files = fs::read_dir(self.folder.now()).ok()?.flatten();
         let numbers = files.filter_map(|file| file.file_name().to_str()?.strip_suffix(".toml")?.parse().ok());
         numbers.max()
     }
 
     fn file(&self, number: u64) -> PathBuf {
-        self.folder.join(format!("{number}.toml"))
+        self.folder.now().join(format!("{number}.toml"))
     }
 }
 

@@ -26,6 +26,7 @@ mod log;
 mod memory;
 mod metrics;
 mod mosquitto;
+mod moving;
 mod overload;
 mod owner;
 mod private;
@@ -46,5 +47,6 @@ mod traces;
 mod trends;
 mod wans;
 mod watch;
+mod whereabouts;
 
 pub use commands::{GatewayCommand, Lwm2mClients, lwm2m_definitions};

@@ -15,10 +15,13 @@ use crate::history::{Cause, Entry, History, HistoryError, LONGEST};
 use crate::keeps::Keeps;
 use crate::listeners::{ListenerChange, Listeners, ListenersError};
 use crate::log::{LogError, LogHandle};
+use crate::moving::{self, Ready};
 use crate::starts::Starts;
 use crate::sys::unix_time;
+use crate::whereabouts::is_same;
 use crate::{memory, private, protocols, supplies};
 use headgate_admin::Admin;
+use headgate_auth::data_dir::DataDir;
 use headgate_auth::{Access, AccessError};
 use headgate_bus::BusSettings;
 use headgate_bus::handle::Hub;
@@ -121,6 +124,8 @@ pub(crate) struct Parts {
     pub starts: Starts,
     /// Whether all this is written down.
     pub keeps: Keeps,
+    /// Where the data are.
+    pub data: DataDir,
     /// All who look at the configuration by themselves.
     pub valid: watch::Sender<Arc<Config>>,
 }
@@ -129,8 +134,6 @@ struct Valid {
     config: Arc<Config>,
     /// As it was written.
     text: String,
-    /// What of it is not so before the next start.
-    needs_restart: Vec<String>,
     /// Its number in the history; `None` if it could not be kept there.
     number: Option<u64>,
     history: History,
@@ -162,8 +165,6 @@ pub(crate) struct Applied {
     pub bridges: BTreeMap<String, Change>,
     /// Other rules are valid: who is connected has them too.
     pub rules: bool,
-    /// What changed and needs a restart.
-    pub needs_restart: Vec<String>,
     /// What is probably not as it was meant.
     pub warnings: Vec<Told>,
     /// When it goes back by itself unless it is confirmed, in seconds since 1970.
@@ -177,8 +178,6 @@ pub(crate) struct Applied {
 pub(crate) struct Preview {
     /// `key: old → new`.
     pub changes: Vec<String>,
-    /// What of it needs a restart.
-    pub needs_restart: Vec<String>,
     /// What is probably not as it was meant.
     pub warnings: Vec<Told>,
 }
@@ -213,11 +212,9 @@ pub(crate) enum ApplyError {
         #[source]
         cause: io::Error,
     },
-    /// Nobody would find the gateway any more.
-    #[error(
-        "data_dir: a gateway that runs stays in {0}: stop it, move the folder, and start it with the new configuration; nothing of this one was taken"
-    )]
-    DataDir(PathBuf),
+    /// The data cannot go there.
+    #[error("data_dir: {0}")]
+    DataDir(#[from] moving::Unfit),
     /// It is longer than is kept.
     #[error("the configuration has {0} bytes, allowed are {LONGEST}")]
     TooLong(usize),
@@ -389,7 +386,7 @@ impl Live {
         undone: bool,
         instead: Option<&Instead>,
     ) -> Self {
-        let mut history = History::load(&config.data_dir);
+        let mut history = History::load(parts.data.clone());
         let (by, changes) = match (undone, instead) {
             (true, _) => (
                 Cause::NotConfirmed,
@@ -406,7 +403,6 @@ impl Live {
             valid: Mutex::new(Valid {
                 config,
                 text: text.to_owned(),
-                needs_restart: Vec::new(),
                 number: history.last().map(|entry| entry.number).filter(|_| is_kept),
                 history,
                 unconfirmed: None,
@@ -422,11 +418,6 @@ impl Live {
     /// What is valid.
     pub(crate) async fn config(&self) -> Arc<Config> {
         Arc::clone(&self.0.valid.lock().await.config)
-    }
-
-    /// What of it is not so before the next start.
-    pub(crate) async fn needs_restart(&self) -> Vec<String> {
-        self.0.valid.lock().await.needs_restart.clone()
     }
 
     /// The file, and what stands there as it was taken last.
@@ -477,12 +468,8 @@ impl Live {
     pub(crate) async fn preview(&self, name: Option<&Path>, text: String) -> Result<Preview, ApplyError> {
         let valid = self.0.valid.lock().await;
         let Startable { config, warnings } = read_new(name.or(Some(self.0.file.path())), &text)?;
-        if config.data_dir != valid.config.data_dir {
-            return Err(ApplyError::DataDir(valid.config.data_dir.clone()));
-        }
         Ok(Preview {
             changes: valid.config.changes(&config),
-            needs_restart: valid.config.needs_restart(&config),
             warnings,
         })
     }
@@ -608,6 +595,26 @@ impl Live {
         self.change(valid, text, read, by).await
     }
 
+    /// A folder where the data are not to be, unless they are by now, does not lead to them any more.
+    pub(crate) async fn forget_folder(&self, folder: &Path) {
+        let valid = self.0.valid.lock().await;
+        if valid.config.moves_to.as_deref() != Some(folder) {
+            moving::forget(folder);
+        }
+    }
+
+    /// The data have come to the folder where they should be.
+    pub(crate) async fn arrived(&self, data_dir: &Path) {
+        let mut valid = self.0.valid.lock().await;
+        let mut config = (*valid.config).clone();
+        // Another one may be wanted by now.
+        let wanted = config.wanted_data_dir().to_owned();
+        config.moves_to = (!is_same(&wanted, data_dir)).then_some(wanted);
+        data_dir.clone_into(&mut config.data_dir);
+        valid.config = Arc::new(config);
+        self.0.parts.valid.send_replace(Arc::clone(&valid.config));
+    }
+
     /// What servers need from folders is as it is there now.
     pub(crate) async fn renew_supplies(&self) {
         let mut valid = self.0.valid.lock().await;
@@ -659,18 +666,16 @@ impl Live {
             admin,
             starts,
             keeps,
+            data,
             valid: watchers,
         } = &self.0.parts;
         let path = self.0.file.path();
         let Startable {
-            config: new,
+            config: mut new,
             warnings,
         } = read;
-        if new.data_dir != valid.config.data_dir {
-            return Err(ApplyError::DataDir(valid.config.data_dir.clone()));
-        }
-        let needs_restart = valid.config.needs_restart(&new);
-        let config = Arc::new(new.with_fixed_of(&valid.config));
+        let data_dir = tokio::task::block_in_place(|| moving::prepare(&mut new, &data.now()))?;
+        let config = Arc::new(new);
         // Whoever could say no is asked first.
         let wanted_bridges = config.checked_bridges()?;
         bridges.could_be_of(&config.node)?;
@@ -701,6 +706,7 @@ impl Live {
         }
         let replaced = edited.and_then(|edited| keep_replaced(path, &edited));
         // Nobody says no from here on.
+        data_dir.into_iter().for_each(Ready::keep);
         hub.set_settings(bus_settings(&config))
             .expect("checked with the configuration");
         hub.set_node(&config.node);
@@ -723,16 +729,12 @@ impl Live {
         watchers.send_replace(Arc::clone(&config));
         tell_instead(alarms, None);
         let changes = valid.config.changes(&config);
-        valid.needs_restart.clone_from(&needs_restart);
         valid.config = config;
         valid.text.clone_from(&text);
-        let waiting = needs_restart
-            .iter()
-            .map(|change| format!("{change} (after a restart)"));
         let goes_back = by == Cause::NotConfirmed;
         let back_to = valid.history.number_of(&text).filter(|_| goes_back).map(back_to);
         let told = back_to.into_iter();
-        let told = told.chain(changes.iter().cloned()).chain(waiting).collect();
+        let told = told.chain(changes.iter().cloned()).collect();
         let is_kept = keep(&mut valid.history, &text, by, told);
         let last = valid.history.last().map(|entry| entry.number);
         valid.number = last.filter(|_| is_kept);
@@ -748,7 +750,6 @@ impl Live {
             listeners: listener_changes,
             bridges: bridge_changes,
             rules,
-            needs_restart,
             warnings,
             confirm_until: None,
             replaced,

@@ -77,6 +77,22 @@ pub(crate) fn all_ours() -> impl Iterator<Item = &'static str> {
     ours().chain(AUDIT)
 }
 
+/// The store in all its states, in the data folder.
+pub(crate) const STORES: [&str; 4] = ["store", "store.format-1", "store.replaced", "store.moving"];
+
+/// What is neither the store nor among [`ours`], and not replaced as a whole.
+const OTHERS: [&str; 4] = ["backups", "firmware", "provisioned.before", "taken-back"];
+
+/// All that the gateway keeps in its data folder beside the store. A configuration that lies there is the operator's.
+pub(crate) fn kept_beside_store() -> impl Iterator<Item = &'static str> {
+    let folders = FOLDERS.into_iter().filter(|name| !name.starts_with("store"));
+    let replaced = REPLACED
+        .into_iter()
+        .filter(|name| !name.starts_with("headgate.toml"));
+    let replaced = replaced.filter(|name| !FILES.contains(name) && !AUDIT.contains(name));
+    folders.chain(FILES).chain(AUDIT).chain(replaced).chain(OTHERS)
+}
+
 /// What a text file says, of at most so many bytes.
 pub(crate) fn read_text(path: &Path, longest: u64) -> io::Result<String> {
     String::from_utf8(read(path, longest)?).map_err(io::Error::other)

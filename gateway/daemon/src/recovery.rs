@@ -6,10 +6,11 @@ use crate::config::{Config, RecoverySettings};
 use crate::firmware::{Firmware, State, run_program};
 use crate::private;
 use crate::starts::Why;
+use headgate_auth::data_dir::DataDir;
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -148,7 +149,7 @@ impl Ladder {
 pub(crate) struct Recovery {
     pub(crate) bridges: Bridges,
     pub(crate) firmware: Firmware,
-    pub(crate) data_dir: PathBuf,
+    pub(crate) data_dir: DataDir,
     pub(crate) config: watch::Receiver<Arc<Config>>,
     pub(crate) state: RecoveryState,
 }
@@ -156,7 +157,7 @@ pub(crate) struct Recovery {
 impl Recovery {
     /// Looks after the uplinks, for ever.
     pub(crate) async fn keep(self) {
-        let mut kept = rounds(&self.data_dir);
+        let mut kept = rounds(&self.data_dir.now());
         let mut ladder = Ladder::new(RecoverySettings::default(), kept);
         loop {
             sleep(LOOK).await;
@@ -225,7 +226,8 @@ impl Recovery {
 
     fn save(&self, rounds: u32) {
         let path = self.data_dir.join(FILE);
-        let saved = tokio::task::block_in_place(|| private::replace(&path, rounds.to_string().as_bytes()));
+        let saved =
+            tokio::task::block_in_place(|| private::replace(&path.now(), rounds.to_string().as_bytes()));
         if let Err(error) = saved {
             tracing::error!(%error, "how often the connection was lost for long cannot be written down");
         }

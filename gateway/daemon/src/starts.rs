@@ -6,12 +6,13 @@
 use crate::keeps::Keeps;
 use crate::private;
 use crate::sys::unix_time;
+use headgate_auth::data_dir::{DataDir, DataPath};
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 const FILE: &str = "starts.json";
@@ -131,7 +132,7 @@ fn reset_of(status: u32) -> Option<Why> {
 pub(crate) struct Starts(Arc<Inner>);
 
 struct Inner {
-    path: PathBuf,
+    path: DataPath,
     keeps: Keeps,
     kept: Mutex<Kept>,
     /// One writes at a time: what is written last is the newest.
@@ -156,10 +157,10 @@ struct Running {
 
 impl Starts {
     /// Notes this start in the data folder, where that is kept.
-    pub(crate) fn begin(data_dir: &Path, keeps: Keeps, machine: Machine) -> Self {
+    pub(crate) fn begin(data_dir: &DataDir, keeps: Keeps, machine: Machine) -> Self {
         let path = data_dir.join(FILE);
-        let known = Some(&path).filter(|_| keeps.now());
-        let mut kept = known.map(|path| Kept::load(path)).unwrap_or_default();
+        let known = Some(path.now()).filter(|_| keeps.now());
+        let mut kept = known.map(|path| Kept::load(&path)).unwrap_or_default();
         let start = kept.begin(machine, unix_time());
         if start.why != Why::First {
             tracing::info!(what = ?start.what, why = start.why.name(), "this start came of");
@@ -205,13 +206,13 @@ impl Starts {
         if !self.0.keeps.now() {
             return;
         }
-        let path = &self.0.path;
         let saved = tokio::task::block_in_place(|| {
             let _writing = self.0.writing.lock();
             let text = serde_json::to_vec(&*self.0.kept.lock());
-            private::replace(path, &text?)
+            private::replace(&self.0.path.now(), &text?)
         });
         if let Err(error) = saved {
+            let path = self.0.path.now();
             tracing::warn!(%error, path = %path.display(), "why it was started cannot be written down");
         }
     }
@@ -268,7 +269,7 @@ mod tests {
     #[test]
     fn each_start_says_why_the_run_before_it_ended() {
         let folder = tempfile::tempdir().unwrap();
-        let begin = |machine| Starts::begin(folder.path(), Keeps::always(), machine);
+        let begin = |machine| Starts::begin(&folder.path().into(), Keeps::always(), machine);
         let newest = |starts: &Starts| (starts.all()[0].what, starts.all()[0].why);
         let first = begin(machine("1", 0x20));
         assert_eq!(newest(&first), (What::Machine, Why::First));
@@ -303,7 +304,7 @@ mod tests {
         ] {
             // The run goes on where the last line has left it.
             let run = Starts(Arc::new(Inner {
-                path: folder.path().join(FILE),
+                path: folder.path().join(FILE).into(),
                 keeps: Keeps::always(),
                 kept: Mutex::new(Kept::load(&folder.path().join(FILE))),
                 writing: Mutex::default(),
@@ -316,7 +317,7 @@ mod tests {
     #[test]
     fn what_was_asked_and_did_not_come_is_forgotten_and_the_file_stays_small() {
         let folder = tempfile::tempdir().unwrap();
-        let begin = || Starts::begin(folder.path(), Keeps::always(), machine("1", 0));
+        let begin = || Starts::begin(&folder.path().into(), Keeps::always(), machine("1", 0));
         let run = begin();
         run.expect(Why::Reboot);
         run.expect_nothing();
@@ -329,7 +330,7 @@ mod tests {
         fs::write(folder.path().join(FILE), "no JSON").unwrap();
         assert_eq!(begin().all()[0].why, Why::First);
         assert!(
-            Starts::begin(folder.path(), Keeps::never(), machine("1", 0))
+            Starts::begin(&folder.path().into(), Keeps::never(), machine("1", 0))
                 .all()
                 .len()
                 == 1

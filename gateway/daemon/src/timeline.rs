@@ -14,6 +14,7 @@
 use crate::keeps::Keeps;
 use crate::private;
 use crate::timekeeping::is_synchronized;
+use headgate_auth::data_dir::{DataDir, DataPath};
 use headgate_bus::handle::Clock;
 use headgate_model::store::{SessionRecord, StoreImage};
 use headgate_model::{StoreOp, WallTime};
@@ -195,7 +196,7 @@ fn could_be(trusted: Option<Pair>, system: u64) -> bool {
 /// Keeps the file.
 #[derive(Debug)]
 pub(crate) struct Timeline {
-    file: PathBuf,
+    file: DataPath,
     keeps: Keeps,
     /// It was written, and goes on to be.
     is_kept: bool,
@@ -258,14 +259,14 @@ impl ClockState {
 impl Timeline {
     /// Goes on where the last run in this data folder stood. Sessions that were left while the clock was not trusted are given what is now found to have
     /// passed before: the operations bring the store up to date.
-    pub(crate) fn start(data_dir: &Path, keeps: Keeps, image: &mut StoreImage) -> (Self, Vec<StoreOp>) {
+    pub(crate) fn start(data_dir: &DataDir, keeps: Keeps, image: &mut StoreImage) -> (Self, Vec<StoreOp>) {
         let file = data_dir.join("clock");
         let system = system_time();
-        let known = Some(&file).filter(|_| keeps.now());
-        let before = known.and_then(|file| read(file)).or_else(|| {
+        let known = Some(file.now()).filter(|_| keeps.now());
+        let before = known.and_then(|file| read(&file)).or_else(|| {
             let gateway = last_known(image, system)?;
             tracing::warn!(
-                file = %file.display(),
+                file = %file.now().display(),
                 "the file with the time is missing or cannot be read: it is unknown for how long the gateway was off, so nothing expires because of it"
             );
             Some(ClockFile {
@@ -381,8 +382,9 @@ impl Timeline {
         if !self.is_kept {
             return;
         }
-        let file = self.file.display();
-        match write(&self.file, self.kept) {
+        let path = self.file.now();
+        let file = path.display();
+        match write(&path, self.kept) {
             Err(error) if !self.unwritten => {
                 self.unwritten = true;
                 tracing::warn!(%file, %error, "the file with the time cannot be written");

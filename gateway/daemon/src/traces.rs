@@ -6,6 +6,7 @@
 use crate::log::date;
 use crate::sys::unix_time;
 use headgate_access::{Network, ParseRuleError};
+use headgate_auth::data_dir::{DataDir, DataPath};
 use headgate_bus::DeliveryInfo;
 use headgate_bus::handle::Hub;
 use headgate_model::{TopicError, TopicFilter};
@@ -137,7 +138,7 @@ pub(crate) struct Traces(Arc<Inner>);
 struct Inner {
     tracer: Tracer,
     hub: Hub,
-    folder: PathBuf,
+    folder: DataPath,
     running: Mutex<BTreeMap<String, Running>>,
 }
 
@@ -152,7 +153,7 @@ struct Running {
 
 impl Traces {
     /// None yet; files go to `traces` in the data folder.
-    pub(crate) fn new(tracer: Tracer, hub: Hub, data_dir: &Path) -> Self {
+    pub(crate) fn new(tracer: Tracer, hub: Hub, data_dir: &DataDir) -> Self {
         Self(Arc::new(Inner {
             tracer,
             hub,
@@ -199,20 +200,22 @@ impl Traces {
         if running.len() >= MOST {
             return Err(TraceError::TooMany);
         }
-        let kept = fs::read_dir(&self.0.folder).into_iter().flatten().count();
-        if kept >= MOST_KEPT && !self.0.file(&wanted.name).exists() {
+        let folder = self.0.folder.now();
+        let kept = fs::read_dir(&folder).into_iter().flatten().count();
+        let path = self.0.file(&wanted.name).now().to_owned();
+        if kept >= MOST_KEPT && !path.exists() {
             return Err(TraceError::TooManyKept);
         }
-        let path = self.0.file(&wanted.name);
         let of_file = |cause| TraceError::File {
             path: path.clone(),
             cause,
         };
-        fs::create_dir_all(&self.0.folder).map_err(of_file)?;
+        fs::create_dir_all(&folder).map_err(of_file)?;
         let mut file = TraceFile {
-            file: BufWriter::new(File::create(&path).map_err(of_file)?),
+            file: Following::create(self.0.file(&wanted.name)).map_err(of_file)?,
             left: wanted.max_bytes,
         };
+        drop(folder);
         file.begin(&wanted, &self.0.hub, stored).map_err(of_file)?;
         let (records, taken) = sync_channel(MOST_WAITING);
         let (lost, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
@@ -254,7 +257,7 @@ impl Traces {
     pub(crate) fn list(&self) -> Vec<TraceView> {
         let running = self.0.running.lock();
         let mut views: BTreeMap<String, TraceView> = BTreeMap::new();
-        for entry in fs::read_dir(&self.0.folder).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(self.0.folder.now()).into_iter().flatten().flatten() {
             let file = entry.path();
             let is_trace = file.extension().is_some_and(|extension| extension == "jsonl");
             if let Some(name) = file
@@ -305,7 +308,7 @@ impl Traces {
     pub(crate) fn open(&self, name: &str) -> Result<File, TraceError> {
         check_name(name)?;
         let path = self.0.file(name);
-        File::open(&path).map_err(|cause| self.missing(name, path, cause))
+        File::open(path.now()).map_err(|cause| missing(name, &path, cause))
     }
 
     /// Ends a trace and removes its file.
@@ -316,26 +319,27 @@ impl Traces {
             Err(error) => return Err(error),
         }
         let path = self.0.file(name);
-        fs::remove_file(&path).map_err(|cause| self.missing(name, path, cause))
+        fs::remove_file(path.now()).map_err(|cause| missing(name, &path, cause))
     }
+}
 
-    fn missing(&self, name: &str, path: PathBuf, cause: io::Error) -> TraceError {
-        match cause.kind() {
-            io::ErrorKind::NotFound => TraceError::Unknown(name.to_owned()),
-            _ => TraceError::File { path, cause },
-        }
+fn missing(name: &str, path: &DataPath, cause: io::Error) -> TraceError {
+    let path = path.now().to_owned();
+    match cause.kind() {
+        io::ErrorKind::NotFound => TraceError::Unknown(name.to_owned()),
+        _ => TraceError::File { path, cause },
     }
 }
 
 impl Inner {
-    fn file(&self, name: &str) -> PathBuf {
+    fn file(&self, name: &str) -> DataPath {
         self.folder.join(format!("{name}.jsonl"))
     }
 }
 
 impl Running {
     fn view(&self, traces: &Inner) -> TraceView {
-        let file = traces.file(&self.wanted.name);
+        let file = traces.file(&self.wanted.name).now().to_owned();
         TraceView {
             name: self.wanted.name.clone(),
             running: !self.over.load(Ordering::Relaxed),
@@ -379,9 +383,50 @@ fn checked(wanted: &Wanted) -> Result<Subject, TraceError> {
     }
 }
 
+/// A file in the data folder that goes on in its copy when the data go to another one.
+struct Following {
+    path: DataPath,
+    file: BufWriter<File>,
+    /// Where that is.
+    at: PathBuf,
+}
+
+impl Following {
+    fn create(path: DataPath) -> io::Result<Self> {
+        let here = path.now();
+        let (file, at) = (BufWriter::new(File::create(&here)?), here.to_owned());
+        drop(here);
+        Ok(Self { path, file, at })
+    }
+
+    /// `write`, where the file is now, and stays meanwhile.
+    fn here<T>(&mut self, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<T>) -> io::Result<T> {
+        let here = self.path.now();
+        if self.at != *here {
+            let copy = File::options().append(true).open(&here)?;
+            let before = std::mem::replace(&mut self.file, BufWriter::new(copy));
+            // What was written is in the copy.
+            let (_, waiting) = before.into_parts();
+            self.file.write_all(&waiting.unwrap_or_default())?;
+            here.clone_into(&mut self.at);
+        }
+        write(&mut self.file)
+    }
+}
+
+impl Write for Following {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.here(|file| file.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.here(BufWriter::flush)
+    }
+}
+
 /// A file with a bound.
 struct TraceFile {
-    file: BufWriter<File>,
+    file: Following,
     left: u64,
 }
 
@@ -554,7 +599,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.jsonl");
         let file = TraceFile {
-            file: BufWriter::new(File::create(&path).unwrap()),
+            file: Following::create(path.clone().into()).unwrap(),
             left: 1_000,
         };
         let (records, taken) = sync_channel(100);
@@ -581,5 +626,31 @@ mod tests {
             .collect();
         assert_eq!(lines[0]["what"], "lost");
         assert_eq!(lines[1]["text"], "PINGREQ 0");
+    }
+
+    /// The data go to another folder, where all is that was written by then.
+    #[test]
+    fn a_trace_goes_on_in_the_copy_of_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+        fs::create_dir(&old).unwrap();
+        fs::create_dir(&new).unwrap();
+        let dir = DataDir::new(&old);
+        let mut file = Following::create(dir.join("a.jsonl")).unwrap();
+        file.write_all(b"one\n").unwrap();
+        file.flush().unwrap();
+        file.write_all(b"two\n").unwrap();
+        let moves = dir.begin_to_move().unwrap();
+        let copied = moves.arrive(&new, || {
+            fs::copy(old.join("a.jsonl"), new.join("a.jsonl")).map(drop)
+        });
+        copied.unwrap();
+        file.write_all(b"three\n").unwrap();
+        file.flush().unwrap();
+        assert_eq!(
+            fs::read_to_string(new.join("a.jsonl")).unwrap(),
+            "one\ntwo\nthree\n"
+        );
+        assert_eq!(fs::read_to_string(old.join("a.jsonl")).unwrap(), "one\n");
     }
 }

@@ -7,12 +7,12 @@ use crate::keeps::Keeps;
 use crate::metrics::{Counters, Snapshot};
 use crate::private;
 use crate::sys::unix_time;
+use headgate_auth::data_dir::{DataDir, DataPath};
 use headgate_model::Metric;
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
@@ -142,7 +142,7 @@ pub(crate) struct Trends(Arc<Inner>);
 
 struct Inner {
     counters: Counters,
-    file: PathBuf,
+    file: DataPath,
     keeps: Keeps,
     state: Mutex<State>,
 }
@@ -171,11 +171,11 @@ pub(crate) struct TrendView {
 
 impl Trends {
     /// What `folder` keeps goes on.
-    pub(crate) fn start(counters: Counters, folder: &Path, keeps: Keeps) -> Self {
+    pub(crate) fn start(counters: Counters, folder: &DataDir, keeps: Keeps) -> Self {
         let file = folder.join("history");
-        let known = Some(&file)
+        let known = Some(file.now())
             .filter(|_| keeps.now())
-            .and_then(|file| private::read(file, private::LONGEST).ok());
+            .and_then(|file| private::read(&file, private::LONGEST).ok());
         let mut state = State {
             written: unix_time(),
             ..State::default()
@@ -255,7 +255,7 @@ impl Trends {
         state.day.write(&mut bytes);
         state.month.write(&mut bytes);
         drop(state);
-        private::replace(&self.0.file, &bytes)
+        private::replace(&self.0.file.now(), &bytes)
     }
 
     /// Some series; all, if none is named.

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::log::LogHandle;
 use crate::sys::unix_time;
 use crate::timeline::ClockState;
+use headgate_auth::data_dir::DataDir;
 use headgate_bus::handle::Hub;
 use headgate_model::MemoryLimit;
 use headgate_model::memory::Want;
@@ -13,7 +14,6 @@ use headgate_model::store::{StorePlace, StoreStats};
 use headgate_shell::tls::{ServedCertificate, ServerTls, TlsState};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 use tokio::sync::watch;
@@ -50,7 +50,7 @@ pub(crate) struct Watch {
     /// Whether the system's clock is trusted.
     pub clock: Arc<ClockState>,
     /// Whose disk is watched.
-    pub data_dir: PathBuf,
+    pub data_dir: DataDir,
     /// The configuration that is valid.
     pub config: watch::Receiver<Arc<Config>>,
 }
@@ -175,7 +175,7 @@ impl Watch {
         let nearly = store_nearly_full(used, self.config.borrow().store.max_bytes, &mut known.store);
         self.alarms.set("store_nearly_full", nearly);
         // A folder that cannot be asked about is not one that has no room.
-        if let Ok(disk) = rustix::fs::statvfs(&self.data_dir) {
+        if let Ok(disk) = rustix::fs::statvfs(&*self.data_dir.now()) {
             let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
             let least = self.config.borrow().alarms.min_free_disk_bytes;
             self.alarms

@@ -6,8 +6,9 @@
 
 use crate::{ClientId, Message, Qos, SessionId, Subscription, SubscriptionIds, WallTime};
 use bytes::Bytes;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// The name of a message body. Queue entries of one commit share a body by it; retained and delayed messages are known by it for good.
@@ -280,6 +281,48 @@ pub struct StoreSettings {
     pub most_in_memory: u64,
 }
 
+/// A store is to be in another folder: [`Store::move_to`].
+pub struct StoreMove {
+    /// Which one. What is there is removed.
+    pub folder: PathBuf,
+    /// False when nobody wants it any more: it is given up soon.
+    pub is_wanted: Arc<AtomicBool>,
+    /// Called once, between two commits, when all that is committed is durable there. After `Ok` that is the store, after an error this one is as before.
+    pub arrive: Box<dyn FnOnce() -> Result<(), StoreError> + Send>,
+    /// What is told at the end.
+    pub ended: Ended,
+}
+
+/// Who waits for the end of a move. It is told once, whatever happens.
+pub struct Ended(Option<Tell>);
+
+type Tell = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+impl Ended {
+    /// Told by this.
+    pub fn new(tell: impl FnOnce(Result<(), StoreError>) + Send + 'static) -> Self {
+        Self(Some(Box::new(tell)))
+    }
+
+    /// What came of it. After `Ok` nothing of the store uses the folder of before any more; after an error nothing of it the new one.
+    pub fn tell(mut self, result: Result<(), StoreError>) {
+        if let Some(tell) = self.0.take() {
+            tell(result);
+        }
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if let Some(tell) = self.0.take() {
+            tell(Err(StoreError::Io {
+                what: "move the store",
+                cause: "it was given up".into(),
+            }));
+        }
+    }
+}
+
 /// A file of a copy of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotFile {
@@ -315,6 +358,12 @@ pub trait Store: Send {
     /// now. The files may be links to its own, which grow. It is short work; commits wait for it. `None`: not just now, ask again. Nothing of a store without files.
     fn snapshot(&mut self, _into: &Path) -> Result<Option<Vec<SnapshotFile>>, StoreError> {
         Ok(Some(Vec::new()))
+    }
+
+    /// Goes to another folder, while it is used: what is there is copied, and each commit goes there, too, until the copy is whole. While it does,
+    /// another one is refused. A store without files is there at once.
+    fn move_to(&mut self, to: StoreMove) {
+        to.ended.tell((to.arrive)());
     }
 
     /// Other settings from now on. A store that has none ignores them. Where what was promised before cannot be made as safe, commits fail from now on.

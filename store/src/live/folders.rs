@@ -19,12 +19,18 @@ pub(crate) fn replaced(folder: &Path) -> PathBuf {
     folder.with_extension("replaced")
 }
 
+/// Links to the files of a store that is copied elsewhere.
+pub(crate) fn copying(folder: &Path) -> PathBuf {
+    folder.join("copying")
+}
+
 /// What an interrupted run has left.
 pub(crate) fn clean_up(folder: &Path) -> Result<(), StoreError> {
     // The file system could not exchange two folders, and the run ended in between.
     if !folder.exists() && moving(folder).exists() && replaced(folder).exists() {
         rename(&replaced(folder), folder)?;
     }
+    remove(&copying(folder))?;
     remove(&moving(folder))
 }
 
@@ -92,7 +98,7 @@ fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
     fs::rename(from, to).map_err(|e| failed("put the new store in its place", e))
 }
 
-fn sync_parent(folder: &Path) -> Result<(), StoreError> {
+pub(crate) fn sync_parent(folder: &Path) -> Result<(), StoreError> {
     let parent = folder
         .parent()
         .map_or(Ok(()), |parent| File::open(parent)?.sync_all());

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Segments end and checkpoints come all the time, and a step of a move copies one thing.
-const HURRIED: DiskSettings = DiskSettings {
+pub(crate) const HURRIED: DiskSettings = DiskSettings {
     durability: headgate_store::Durability::PowerLoss,
     max_bytes: 0,
     segment_bytes: 2_000,
@@ -21,25 +21,25 @@ const HURRIED: DiskSettings = DiskSettings {
     ballast_bytes: 1_000,
 };
 
-struct Place(tempfile::TempDir);
+pub(crate) struct Place(pub(crate) tempfile::TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.0.path().join("store")
     }
 
-    fn open(&self, settings: DiskSettings, place: StorePlace) -> LiveStore {
+    pub(crate) fn open(&self, settings: DiskSettings, place: StorePlace) -> LiveStore {
         let mut store = LiveStore::open(self.path(), settings, place).unwrap();
         store.load().unwrap();
         store
     }
 
     /// What lies beside the store.
-    fn beside(&self) -> Vec<String> {
+    pub(crate) fn beside(&self) -> Vec<String> {
         let names = fs::read_dir(self.0.path()).unwrap();
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut names: Vec<String> = names.filter(|name| name != "store").collect();
@@ -48,7 +48,7 @@ impl Place {
     }
 }
 
-fn to(place: StorePlace) -> StoreSettings {
+pub(crate) fn to(place: StorePlace) -> StoreSettings {
     StoreSettings {
         max_bytes: 0,
         survives_power_loss: true,
@@ -73,7 +73,7 @@ fn arrive(store: &mut LiveStore, place: StorePlace) {
 }
 
 /// Queues of three sessions with what else there is.
-fn some(first: u64, count: u64) -> Vec<Vec<StoreOp>> {
+pub(crate) fn some(first: u64, count: u64) -> Vec<Vec<StoreOp>> {
     let mut commits = vec![vec![
         session(1, Some(300)),
         session(2, None),
@@ -96,13 +96,13 @@ fn some(first: u64, count: u64) -> Vec<Vec<StoreOp>> {
     commits
 }
 
-fn commit(store: &mut LiveStore, twin: &Home, ops: &[StoreOp]) {
+pub(crate) fn commit(store: &mut LiveStore, twin: &Home, ops: &[StoreOp]) {
     store.commit(ops).unwrap();
     twin.commit(&[ops]);
 }
 
 /// A commit that touches what was copied already, what is being copied, and what is not yet.
-fn change(n: u64) -> Vec<StoreOp> {
+pub(crate) fn change(n: u64) -> Vec<StoreOp> {
     vec![
         message(n, 100),
         queued(1, n, n),
@@ -116,7 +116,7 @@ fn change(n: u64) -> Vec<StoreOp> {
     ]
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -7,6 +7,7 @@ mod damage;
 mod format;
 mod live;
 mod lost_end;
+mod moves;
 mod operations;
 mod random;
 mod snapshot;

@@ -1,6 +1,7 @@
 //! Users of the file that `headgate users` keeps.
 
 use crate::chain::{Attempt, Checking, Prospect, Provider, Verdict};
+use crate::data_dir::DataPath;
 use crate::fair::Origin;
 use crate::hashing::{Busy, Hashing};
 use crate::remembered::Remembered;
@@ -12,7 +13,7 @@ use crate::users::{self, LONGEST, User, Users};
 use headgate_model::access::AuthRefusal;
 use parking_lot::Mutex;
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -37,7 +38,7 @@ pub(crate) struct UserStore {
 
 #[derive(Debug)]
 struct UsersFile {
-    path: PathBuf,
+    path: DataPath,
     users: Arc<Users>,
     version: Option<FileVersion>,
     looked: Instant,
@@ -48,13 +49,14 @@ type FileVersion = (SystemTime, u64, u64);
 
 impl UserStore {
     /// Reads the users.
-    pub(crate) fn load(path: PathBuf, passwords: &PasswordSettings) -> Result<Self, AccessError> {
+    pub(crate) fn load(path: DataPath, passwords: &PasswordSettings) -> Result<Self, AccessError> {
         let (mut secret, mut key) = ([0; 32], [0; 32]);
         getrandom::fill(&mut secret)?;
         getrandom::fill(&mut key)?;
+        let (users, version) = (Users::load(&path.now())?, version(&path.now()));
         let file = UsersFile {
-            users: Arc::new(Users::load(&path)?),
-            version: version(&path),
+            users: Arc::new(users),
+            version,
             path,
             looked: Instant::now(),
         };
@@ -104,10 +106,11 @@ impl UserStore {
         let mut file = self.file.lock();
         if file.looked.elapsed() >= pause {
             file.looked = Instant::now();
-            let now = version(&file.path);
+            let now = version(&file.path.now());
             if now != file.version {
                 file.version = now;
-                match Users::load(&file.path) {
+                let read = Users::load(&file.path.now());
+                match read {
                     Ok(users) => {
                         tracing::info!(count = users.names().count(), "users read again");
                         self.take_over(&mut file, users, |_| false);
@@ -179,7 +182,7 @@ impl UserStore {
     /// Whether others have been renewed meanwhile.
     fn write_renewed_users(&self) -> bool {
         let (path, renewed) = (self.file.lock().path.clone(), self.renewals.waiting());
-        let written = Users::change(&path, |users| {
+        let written = Users::change(&path.now(), |users| {
             for (name, (old, new)) in &renewed {
                 users.renew(name, old, new);
             }
@@ -281,7 +284,7 @@ mod tests {
     }
 
     fn store(folder: &Path) -> Arc<UserStore> {
-        Arc::new(UserStore::load(folder.join("users.json"), &PasswordSettings::default()).unwrap())
+        Arc::new(UserStore::load(folder.join("users.json").into(), &PasswordSettings::default()).unwrap())
     }
 
     fn set(path: &Path, name: &str, password: &str) {

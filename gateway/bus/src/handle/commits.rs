@@ -7,7 +7,7 @@ use super::snapshots::WantedSnapshot;
 use crate::paging::FetchRequest;
 use crate::queries::{DeliveryInfo, Page, QueryError, StoredCursor};
 use headgate_model::memory::Want;
-use headgate_model::store::{Fetched, StoreSettings, StoreStats};
+use headgate_model::store::{Fetched, StoreMove, StoreSettings, StoreStats};
 use headgate_model::{Instant, Store, StoreError, StoreOp};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,6 +37,8 @@ pub(super) struct Commits {
     /// Other settings of the store, which has not heard of them.
     pub(super) settings: Option<StoreSettings>,
     pub(super) rounds: Rounds,
+    /// Where the store is to go.
+    pub(super) move_to: Option<StoreMove>,
     /// Who wants a copy of the store.
     pub(super) snapshot: Option<WantedSnapshot>,
     pub(super) stop: bool,
@@ -129,9 +131,15 @@ impl Hub {
         self.0.commits.lock().stats = committer.store.stats();
         let mut more = false;
         while let Some(due) = self.wait_for_work(&committer, more) {
-            let settings = self.0.commits.lock().settings.take();
+            let (settings, move_to) = {
+                let mut commits = self.0.commits.lock();
+                (commits.settings.take(), commits.move_to.take())
+            };
             if let Some(settings) = settings {
                 committer.store.set_settings(settings);
+            }
+            if let Some(to) = move_to {
+                committer.store.move_to(to);
             }
             if due {
                 // Before the batch: what a question is about is in this one or in an earlier one.
@@ -158,8 +166,9 @@ impl Hub {
         let mut commits = self.0.commits.lock();
         commits.stopped = true;
         let questions = std::mem::take(&mut commits.questions);
-        let snapshot = commits.snapshot.take();
+        let (snapshot, move_to) = (commits.snapshot.take(), commits.move_to.take());
         drop(commits);
+        drop(move_to); // whoever waits for it is told
         if let Some(snapshot) = snapshot {
             snapshot.answer(Err(QueryError::Stopped));
         }
@@ -189,7 +198,7 @@ impl Hub {
                 self.0.next_commit.store(u64::MAX, Ordering::Release);
                 return Some(true);
             }
-            if wakes <= now || commits.settings.is_some() {
+            if wakes <= now || commits.settings.is_some() || commits.move_to.is_some() {
                 return Some(false);
             }
             self.0

@@ -1,12 +1,14 @@
-//! Copies of what the store holds, made while the gateway runs.
+//! Copies of what the store holds, made while the gateway runs, and its way to another folder.
 
 use super::commits::Committer;
 use super::hub::Hub;
 use super::promise::Promise;
 use crate::queries::QueryError;
-use headgate_model::store::SnapshotFile;
+use headgate_model::StoreError;
+use headgate_model::store::{Ended, SnapshotFile, StoreMove};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -49,6 +51,37 @@ impl Hub {
             earlier.answer(Err(QueryError::Busy));
         }
         self.wake_store_by(self.0.clock.now());
+        answer.wait().await
+    }
+
+    /// Lets the store go to another folder ([`Store::move_to`](headgate_model::Store::move_to)). Comes back when it is there, or stays where it is. It goes on
+    /// although nobody waits for it.
+    pub async fn move_store(
+        &self,
+        folder: PathBuf,
+        is_wanted: Arc<AtomicBool>,
+        arrive: impl FnOnce() -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), QueryError> {
+        let answer = Arc::<Promise<Result<(), QueryError>>>::default();
+        let kept = Arc::clone(&answer);
+        let to = StoreMove {
+            folder,
+            is_wanted,
+            arrive: Box::new(arrive),
+            ended: Ended::new(move |ended| {
+                let waker = kept.keep(ended.map_err(QueryError::from));
+                waker.into_iter().for_each(Waker::wake);
+            }),
+        };
+        let earlier = {
+            let mut commits = self.0.commits.lock();
+            if commits.stop {
+                return Err(QueryError::Stopped);
+            }
+            commits.move_to.replace(to)
+        };
+        drop(earlier);
+        self.0.commits_changed.notify_one();
         answer.wait().await
     }
 

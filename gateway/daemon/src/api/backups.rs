@@ -59,6 +59,7 @@ impl From<BackupError> for Failure {
             | BackupError::Full(_)
             | BackupError::Waits(_)
             | BackupError::Underway
+            | BackupError::OnTheWay(_)
             | BackupError::Busy => StatusCode::CONFLICT,
             BackupError::Incoming(error) => status_of_incoming(error),
             BackupError::Archive(error) => status_of(error),

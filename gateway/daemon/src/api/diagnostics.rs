@@ -69,7 +69,7 @@ async fn give(
         .collect();
     views.push(("configurations.json".into(), json!(earlier)));
     let (lines, _) = control.log.ring().last(LINES);
-    let data_dir = control.counters.data_dir().to_owned();
+    let data_dir = control.counters.data_dir().clone();
     let code = control.admin.setup_code();
     let made = unix_time();
     let day = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(made)).to_string();
@@ -87,11 +87,8 @@ async fn give(
         let mut valid = serde_json::to_value(&*config).unwrap_or_default();
         secrets.take_out(&mut valid);
         files.push(("configuration/valid.json".into(), pretty(&valid)));
-        for entry in fs::read_dir(data_dir.join("bridges"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
+        let here = data_dir.now();
+        for entry in fs::read_dir(here.join("bridges")).into_iter().flatten().flatten() {
             let (path, name) = (entry.path(), entry.file_name());
             if path.extension().is_some_and(|end| end == "toml") {
                 let text = fs::read_to_string(&path).unwrap_or_default();
@@ -105,7 +102,8 @@ async fn give(
         }
         let lines = lines.iter().map(|line| format!("{line}\n")).collect();
         files.push(("log.jsonl".into(), lines));
-        files.push(("files.txt".into(), files_below(&data_dir)));
+        files.push(("files.txt".into(), files_below(&here)));
+        drop(here);
         for (_, text) in &mut files {
             *text = secrets.hidden_in(text);
         }

@@ -66,7 +66,9 @@ impl FirmwareError {
     /// What HTTP has for it.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::NotHere(_) | Self::Busy | Self::NoOther | Self::NoReset => StatusCode::CONFLICT,
+            Self::NotHere(_) | Self::Busy | Self::OnTheWay(_) | Self::NoOther | Self::NoReset => {
+                StatusCode::CONFLICT
+            }
             Self::Bundle(_) | Self::Rauc(RaucError::Refused(_)) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Nothing => StatusCode::NOT_FOUND,
             Self::Incoming(error) => status_of_incoming(error),

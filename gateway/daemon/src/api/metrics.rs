@@ -9,6 +9,7 @@ use axum::response::Json;
 use headgate_admin::Role::Viewer;
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::path::PathBuf;
 
 pub(super) fn routes() -> Routes {
     Routes::default()
@@ -53,7 +54,7 @@ struct Status {
     uptime_seconds: u64,
     ready: bool,
     not_ready_because: Vec<String>,
-    /// What of the configuration is not so before the next start, and a backup that waits for it.
+    /// What waits for the next start: a backup that is taken back.
     needs_restart: Vec<String>,
     clients: usize,
     sessions: usize,
@@ -61,6 +62,7 @@ struct Status {
     retained: usize,
     queued: usize,
     memory: MemoryStatus,
+    data_dir: DataDirStatus,
     store: StoreStatus,
     listeners: Vec<ListenerStatus>,
     bridges: Vec<BridgeStatus>,
@@ -77,6 +79,14 @@ struct MemoryStatus {
     max_bytes: Option<usize>,
     /// Bytes of the process, where the system tells them.
     process_bytes: Option<u64>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct DataDirStatus {
+    /// Where the data are.
+    path: PathBuf,
+    /// Where `data_dir` wants them, if that is elsewhere.
+    moves_to: Option<PathBuf>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -149,8 +159,8 @@ async fn status(State(control): State<Control>) -> Json<Status> {
         state: bridge.state.to_owned(),
         queued: bridge.queue.messages,
     });
-    let mut needs_restart = control.live.needs_restart().await;
-    needs_restart.extend(control.backups.needs_restart());
+    let needs_restart = control.backups.needs_restart().into_iter().collect();
+    let config = control.live.config().await;
     let alarms = alarms.iter().map(|(id, severity)| AlarmStatus {
         id: id.clone(),
         severity,
@@ -172,6 +182,10 @@ async fn status(State(control): State<Control>) -> Json<Status> {
             ledger_bytes: bus.memory.used(),
             max_bytes: (bus.memory.max < usize::MAX).then_some(bus.memory.max),
             process_bytes: process.resident,
+        },
+        data_dir: DataDirStatus {
+            path: control.counters.data_dir().now().to_owned(),
+            moves_to: config.moves_to.clone(),
         },
         store: StoreStatus {
             place: store.place.name(),

@@ -50,11 +50,13 @@ struct Provisioning {
 }
 
 async fn view(State(control): State<Control>) -> Json<Provisioning> {
-    let data_dir = control.live.config().await.data_dir.clone();
-    Json(tokio::task::block_in_place(|| Provisioning {
-        taken: provisioning::taken(&data_dir),
-        waits: provisioning::waits(&data_dir),
-        devices: provisioning::machine(),
+    Json(tokio::task::block_in_place(|| {
+        let data_dir = control.counters.data_dir().now();
+        Provisioning {
+            taken: provisioning::taken(&data_dir),
+            waits: provisioning::waits(&data_dir),
+            devices: provisioning::machine(),
+        }
     }))
 }
 
@@ -76,7 +78,8 @@ async fn accept(State(control): State<Control>, Json(file): Json<File>) -> Answe
     let config = control.live.config().await;
     let number = tokio::task::block_in_place(|| {
         let keys = Keys::load(&config.firmware.provisioning_key)?;
-        provisioning::accept(file.text, &keys, &config.data_dir, control.live.config_file())
+        let data_dir = control.counters.data_dir().now();
+        provisioning::accept(file.text, &keys, &data_dir, control.live.config_file())
     })?;
     let summary = format!("provisioning file {number} waits for the next start of the gateway");
     let trouble = Trouble::new(Severity::Warning, summary);

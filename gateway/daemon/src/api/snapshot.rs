@@ -39,7 +39,10 @@ fn failed(error: impl std::fmt::Display) -> Failure {
 }
 
 async fn make(State(control): State<Control>) -> Answer<Snapshot> {
-    let made = snapshot(control.counters.data_dir(), &control.hub).await;
+    let data_dir = control.counters.data_dir();
+    let _stays = data_dir.begin_long_work().map_err(failed)?;
+    let folder = data_dir.now().to_owned();
+    let made = snapshot(&folder, &control.hub).await;
     Ok(Json(made.map_err(failed)?))
 }
 
@@ -90,6 +93,6 @@ struct Which {
 }
 
 async fn forget(State(control): State<Control>, Query(which): Query<Which>) -> Answer<Done> {
-    archive::forget_snapshot(control.counters.data_dir(), &which.name).map_err(failed)?;
+    archive::forget_snapshot(&control.counters.data_dir().now(), &which.name).map_err(failed)?;
     Ok(Json(Done {}))
 }

@@ -7,10 +7,10 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Json;
 use headgate_admin::Role::{Administrator, Operator};
+use headgate_auth::data_dir::DataPath;
 use headgate_auth::{Access, HashMethod, Imported, Users, UsersError, UsersFormat, read_users};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 
 pub(super) fn routes() -> Routes {
     Routes::default()
@@ -56,9 +56,9 @@ impl From<UsersError> for Failure {
 }
 
 impl Control {
-    async fn users_file(&self) -> PathBuf {
+    async fn users_file(&self) -> DataPath {
         let config = self.live.config().await;
-        Access::users_file(&config.auth, &config.data_dir)
+        Access::users_path(&config.auth, self.counters.data_dir())
     }
 
     /// Changes the file of users, which commands change too; the gateway knows it when this is done.
@@ -70,7 +70,7 @@ impl Control {
         let access = std::sync::Arc::clone(&self.access);
         // It goes on although whoever asked has gone.
         let done = tokio::task::spawn_blocking(move || {
-            let (done, _) = Users::change(&path, change)?;
+            let (done, _) = Users::change(&path.now(), change)?;
             access.look_at_users();
             Ok::<_, UsersError>(done)
         });
@@ -92,7 +92,7 @@ async fn list(
     Query(part): Query<Part>,
 ) -> Result<Json<Rows<UserRow>>, Failure> {
     let path = control.users_file().await;
-    let users = tokio::task::block_in_place(|| Users::load(&path))?;
+    let users = tokio::task::block_in_place(|| Users::load(&path.now()))?;
     let limit = part.limit();
     let behind = |name: &&str| part.after.as_deref().is_none_or(|after| *name > after);
     let mut names = users.names().filter(behind);

@@ -5,6 +5,7 @@ use super::{ACL, ArchiveError, CONFIGURATION, FORMAT, Holds, Manifest, Passphras
 use crate::config::{Config, Durability};
 use crate::provisioning;
 use crate::sys::unix_time;
+use crate::whereabouts::is_below;
 use headgate_auth::{Access, AuthSettings, Users};
 use headgate_model::{Store, StoreError};
 use headgate_store::{DiskSettings, DiskStore};
@@ -61,7 +62,13 @@ impl Making<'_> {
         let mut tries = 1..=TRIES;
         loop {
             let done = self.pack(file, holds.clone(), true, || {
-                sources_of_running(&self.config.data_dir, &snapshot.folder, snapshot.files.clone())
+                let (data_dir, folder) = (&self.config.data_dir, &snapshot.folder);
+                let found = sources_of_running(data_dir, folder, snapshot.files.clone())?;
+                // The copy of the store is what goes first where the data have gone elsewhere.
+                match folder.exists() && is_below(folder, data_dir) {
+                    true => Ok(found),
+                    false => Err(ArchiveError::Moved),
+                }
             });
             // A small file was written anew just then.
             let was_changed = matches!(done, Err(ArchiveError::Changed(_)));

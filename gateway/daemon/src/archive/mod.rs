@@ -15,8 +15,8 @@ mod unpack;
 pub(crate) use make::{Making, Snapshot};
 pub(crate) use pack::{empty_snapshot, forget_snapshot, forget_snapshots, free_bytes, no_room_for_links};
 pub(crate) use place::{
-    Hold, finish_waiting, forget_restoring, forget_taken, place, replaced_by_restore, taken, wait_for_start,
-    withdraw,
+    Hold, UNFINISHED, finish_waiting, forget_restoring, forget_taken, place, replaced_by_restore, taken,
+    wait_for_start, withdraw,
 };
 pub(crate) use sealed::{Passphrase, is_sealed, look_at_header};
 pub(crate) use take::{Outward, Taking, brought};
@@ -122,6 +122,9 @@ pub(crate) enum ArchiveError {
         "no room in {} for links to the files of the store, which take some KiB: the gateway's disk is full; free some there, and export to another disk", .0.display()
     )]
     NoRoomForLinks(PathBuf),
+    /// The gateway runs with another data folder by now.
+    #[error("the data went to another folder meanwhile (data_dir): try again")]
+    Moved,
     /// A gateway, or another command, has the data.
     #[error("{}: a gateway runs with this data folder, or another command works on it: stop it first", .0.display())]
     InUse(PathBuf),

@@ -24,6 +24,8 @@ use std::path::{Path, PathBuf};
 const RESTORING: &str = "restoring";
 const RESTORED: &str = "restored";
 const ARRIVING: &str = "arriving";
+/// Folders that an interrupted restore leaves in a data folder.
+pub(crate) const UNFINISHED: [&str; 3] = [RESTORING, RESTORED, ARRIVING];
 /// What is outside, in such a folder.
 const OUTSIDE: &str = "outside.json";
 /// The name of the folder with what was before, in such a folder.

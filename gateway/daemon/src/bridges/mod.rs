@@ -28,6 +28,7 @@ use crate::sys::unix_time;
 use crate::timeline::ClockState;
 use crate::wans::Wans;
 use budget::Budget;
+use headgate_auth::data_dir::{DataDir, DataPath};
 use headgate_bridge::{BridgePlan, BridgeSettings, BridgeState, BridgeStatus, Unmapped, Uplink};
 use headgate_bus::handle::Hub;
 use headgate_dial::{Dial, WayOut};
@@ -75,7 +76,7 @@ struct Inner {
     /// Of connections to come.
     naming: Arc<Mutex<Arc<Naming>>>,
     /// Added bridges, ledgers and who is paused.
-    folder: PathBuf,
+    folder: DataPath,
     running: Mutex<BTreeMap<String, Running>>,
     /// What was counted of bridges that were stopped, and may be started again.
     books: Mutex<BTreeMap<String, Books>>,
@@ -255,7 +256,7 @@ impl Bridges {
         tracer: &Tracer,
         wans: &Wans,
         node: &str,
-        data_dir: &Path,
+        data_dir: &DataDir,
         clock: Arc<ClockState>,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -383,8 +384,8 @@ impl Bridges {
             Some(Source::Configuration) => return Err(BridgeError::Configured(name.to_owned())),
             Some(Source::Added) => {}
         }
-        let path = self.0.folder.join(format!("{name}.toml"));
-        fs::remove_file(&path).map_err(|cause| BridgeError::File { path, cause })?;
+        let path = self.0.added(name);
+        fs::remove_file(path.now()).map_err(|cause| file_error(&path, cause))?;
         let Some(plan) = self.0.stop(name).await else {
             return Err(BridgeError::Unknown(name.to_owned()));
         };
@@ -392,8 +393,8 @@ impl Bridges {
         let client = plan.local_client_id();
         let report = self.0.hub.link_report(client.as_str());
         self.0.hub.remove_session(client.as_str());
-        let _ = fs::remove_file(self.0.ledger(name));
-        let _ = fs::remove_file(self.0.assignment(name));
+        let _ = fs::remove_file(self.0.ledger(name).now());
+        let _ = fs::remove_file(self.0.assignment(name).now());
         tracing::info!(bridge = name, "bridge removed");
         Ok(report.map_or(0, |report| report.queued + report.in_flight))
     }
@@ -406,8 +407,8 @@ impl Bridges {
             return Err(BridgeError::Unknown(name.to_owned()));
         }
         self.0.books.lock().remove(name);
-        let _ = fs::remove_file(self.0.ledger(name));
-        let _ = fs::remove_file(self.0.assignment(name));
+        let _ = fs::remove_file(self.0.ledger(name).now());
+        let _ = fs::remove_file(self.0.assignment(name).now());
         tracing::info!(bridge = name, "the queue of a former bridge was removed");
         Ok(report.map_or(0, |report| report.queued + report.in_flight))
     }
@@ -514,9 +515,9 @@ impl Bridges {
             None => Err(BridgeError::Unknown(name.to_owned())),
             Some(Source::Configuration) => Ok(None),
             Some(Source::Added) => {
-                let path = self.0.folder.join(format!("{name}.toml"));
-                let text = std::fs::read_to_string(&path);
-                text.map(Some).map_err(|cause| BridgeError::File { path, cause })
+                let path = self.0.added(name);
+                let text = fs::read_to_string(path.now());
+                text.map(Some).map_err(|cause| file_error(&path, cause))
             }
         }
     }
@@ -526,8 +527,8 @@ impl Bridges {
         self.0.write_lines(Some(name), false);
         self.plan(name)?;
         let path = self.0.ledger(name);
-        let lines = LedgerFile::at(&path).lines();
-        let lines = lines.map_err(|cause| BridgeError::File { path, cause })?;
+        let lines = LedgerFile::at(&path.now()).lines();
+        let lines = lines.map_err(|cause| file_error(&path, cause))?;
         Ok(Report::of(lines, from, to))
     }
 
@@ -636,7 +637,7 @@ impl Inner {
             begun,
         } = books;
         let budget = settings.budget.map(|budget| {
-            let lines = LedgerFile::at(&self.ledger(&name)).lines();
+            let lines = LedgerFile::at(&self.ledger(&name).now()).lines();
             let counted = told.as_ref().map_or(0, |told| told.bytes);
             let lines = lines.unwrap_or_default();
             Budget::new(budget.bytes_per_month, &lines, counted, unix_time())
@@ -719,8 +720,9 @@ impl Inner {
     }
 
     fn begin_ledger(&self, name: &str) -> std::io::Result<()> {
-        fs::create_dir_all(&self.folder)?;
-        LedgerFile::at(&self.ledger(name)).append(&Line {
+        let folder = self.folder.now();
+        fs::create_dir_all(&folder)?;
+        LedgerFile::at(&self.ledger(name).now()).append(&Line {
             at: unix_time(),
             start: true,
             ..Line::default()
@@ -746,8 +748,8 @@ impl Inner {
             if bridge.told.is_some() && line.is_idle() && !end {
                 continue;
             }
-            let written = fs::create_dir_all(&self.folder)
-                .and_then(|()| LedgerFile::at(&self.ledger(name)).append(&line));
+            let written = fs::create_dir_all(self.folder.now())
+                .and_then(|()| LedgerFile::at(&self.ledger(name).now()).append(&line));
             if bridge.is_written(written) {
                 bridge.told = Some(total);
             }
@@ -763,22 +765,27 @@ impl Inner {
         view
     }
 
-    fn ledger(&self, name: &str) -> PathBuf {
+    /// What one was added with.
+    fn added(&self, name: &str) -> DataPath {
+        self.folder.join(format!("{name}.toml"))
+    }
+
+    fn ledger(&self, name: &str) -> DataPath {
         self.folder.join(format!("{name}.ledger"))
     }
 
     /// Where it is kept what a provisioning service said.
-    fn assignment(&self, name: &str) -> PathBuf {
+    fn assignment(&self, name: &str) -> DataPath {
         self.folder.join(format!("{name}.assignment"))
     }
 
     fn paused_names(&self) -> BTreeSet<String> {
-        let text = fs::read_to_string(self.folder.join("paused")).unwrap_or_default();
+        let text = fs::read_to_string(self.folder.join("paused").now()).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
     fn added_files(&self) -> Vec<PathBuf> {
-        let Ok(folder) = fs::read_dir(&self.folder) else {
+        let Ok(folder) = fs::read_dir(self.folder.now()) else {
             return Vec::new();
         };
         let paths = folder.filter_map(|entry| Some(entry.ok()?.path()));
@@ -791,8 +798,13 @@ impl Inner {
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), BridgeError> {
         let path = self.folder.join(name);
-        write_file(&path, bytes).map_err(|cause| BridgeError::File { path, cause })
+        write_file(&path.now(), bytes).map_err(|cause| file_error(&path, cause))
     }
+}
+
+fn file_error(path: &DataPath, cause: std::io::Error) -> BridgeError {
+    let path = path.now().to_owned();
+    BridgeError::File { path, cause }
 }
 
 /// Puts a file in place as a whole, for our eyes only: it may hold passwords.

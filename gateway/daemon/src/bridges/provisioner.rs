@@ -4,6 +4,7 @@
 
 use super::error::{BridgeError, LoginError, RegisterError};
 use super::{credentials, way, write_file};
+use headgate_auth::data_dir::DataPath;
 use headgate_bridge::{
     Assignment, BridgePlan, BridgeSettings, EndReason, Provisioned, Provisioning, ProvisioningInput,
     Registration,
@@ -14,7 +15,6 @@ use headgate_model::Fault;
 use headgate_mqtt_codec::{Connect, ReasonCode, Utf8, Version};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -65,7 +65,7 @@ impl Service {
 pub(super) struct Provisioner {
     service: Service,
     /// Where the answer is kept.
-    path: PathBuf,
+    path: DataPath,
     state: Mutex<State>,
 }
 
@@ -95,8 +95,8 @@ pub(super) struct Assigned {
 
 impl Provisioner {
     /// Knows what an earlier run was told, if it asked for the same.
-    pub(super) fn new(service: Service, path: PathBuf) -> Self {
-        let kept = std::fs::read(&path).ok();
+    pub(super) fn new(service: Service, path: DataPath) -> Self {
+        let kept = std::fs::read(path.now()).ok();
         let kept = kept.and_then(|bytes| serde_json::from_slice::<StoredAssignment>(&bytes).ok());
         let provisioning = &service.provisioning;
         let assignment = kept
@@ -158,7 +158,7 @@ impl Provisioner {
             assignment: assignment.clone(),
         };
         let bytes = serde_json::to_vec_pretty(&kept).unwrap_or_default();
-        if let Err(error) = write_file(&self.path, &bytes) {
+        if let Err(error) = write_file(&self.path.now(), &bytes) {
             let bridge = &self.service.settings.name;
             tracing::warn!(bridge, %error, "the assigned hub cannot be stored: the service will be asked again");
         }
@@ -277,7 +277,7 @@ mod tests {
         );
         let settings: BridgeSettings = toml::from_str(&settings).unwrap();
         let service = Service::new(&settings, "here").unwrap().unwrap();
-        Provisioner::new(service, folder.join("cloud.assignment"))
+        Provisioner::new(service, folder.join("cloud.assignment").into())
     }
 
     fn assignment() -> Assignment {

@@ -143,10 +143,8 @@ fn given(file: &Path) -> Result<Value, CommandError> {
 /// What came of a configuration, or would.
 fn words(applied: &Value) -> String {
     let of = |key: &str| applied[key].as_array().cloned().unwrap_or_default();
-    let needs_restart: Vec<String> = of("needs_restart").iter().map(text).collect();
     let changes: Vec<String> = of("changes").iter().map(text).collect();
-    let now = changes.iter().filter(|change| !needs_restart.contains(change));
-    let mut lines = at_most(&now.cloned().collect::<Vec<_>>());
+    let mut lines = at_most(&changes);
     for (kind, key) in [("listener", "listeners"), ("bridge", "bridges")] {
         let named = applied[key].as_object().into_iter().flatten();
         let changed = named.filter(|(_, change)| *change != "unchanged");
@@ -155,11 +153,12 @@ fn words(applied: &Value) -> String {
     if applied["rules"] == true {
         lines.push("rules: changed".to_owned());
     }
-    let waiting = at_most(&needs_restart).into_iter();
-    lines.extend(waiting.map(|change| format!("needs a restart: {change}")));
     let is_move = |change: &String| change.starts_with("store.durability: ") && change.contains("\"memory\"");
     if changes.iter().any(is_move) {
         lines.push("the store is on its way: `headgate status` says where it is".to_owned());
+    }
+    if changes.iter().any(|change| change.starts_with("data_dir: ")) {
+        lines.push("the data are on their way: `headgate status` says where they are".to_owned());
     }
     lines.extend(
         of("warnings")
@@ -226,10 +225,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_for_a_restart_is_told_once() {
+    fn what_came_of_a_configuration_is_told() {
         let told = words(&json!({
-            "changes": ["node: \"a\" → \"b\"", "mqtt.max_qos: 2 → 1"],
-            "needs_restart": ["node: \"a\" → \"b\""],
+            "changes": ["mqtt.max_qos: 2 → 1"],
             "listeners": { "tcp": "moved" },
             "bridges": { "up": "unchanged", "down": "added" },
             "rules": true,
@@ -241,13 +239,14 @@ mod tests {
             "listener tcp: moved",
             "bridge down: added",
             "rules: changed",
-            "needs a restart: node: \"a\" → \"b\"",
         ];
         assert_eq!(lines, expected);
         let told = words(&json!({
             "changes": ["store.durability: \"memory\" → \"power-loss\""],
         }));
         assert!(told.contains("the store is on its way"), "{told}");
+        let told = words(&json!({ "changes": ["data_dir: \"a\" → \"b\""] }));
+        assert!(told.contains("the data are on their way"), "{told}");
         assert_eq!(
             words(&json!({ "changes": [], "bridges": { "up": "unchanged" } })),
             "nothing has changed"

@@ -143,6 +143,14 @@ fn mib(bytes: &Value) -> Option<String> {
     Some(format!("{:.1} MiB", bytes as f64 / 1_048_576.0))
 }
 
+fn data(folder: &Value) -> String {
+    let path = text(&folder["path"]);
+    match folder["moves_to"].as_str() {
+        Some(to) => format!("{path}, on the way to {}", visible(to)),
+        None => path,
+    }
+}
+
 fn told(status: &Value) -> String {
     let uptime = status["uptime_seconds"].as_u64().unwrap_or_default();
     let uptime = humantime::format_duration(Duration::from_secs(uptime));
@@ -174,6 +182,7 @@ fn told(status: &Value) -> String {
             "memory",
             format!("{used} {limit} in the ledger, {process} in all"),
         ),
+        ("data", data(&status["data_dir"])),
         ("store", store(&status["store"])),
         (
             "listeners",

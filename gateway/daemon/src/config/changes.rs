@@ -2,7 +2,7 @@
 
 use super::Config;
 use headgate_model::Secret;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// Changes that are shown.
@@ -15,23 +15,16 @@ const LONGEST: usize = 60;
 impl Config {
     /// What `new` changes: `key: old → new`, with values as `check --print` shows them, so without secrets; of a secret, only that it changed.
     pub(crate) fn changes(&self, new: &Self) -> Vec<String> {
-        let shown = |config: &Self| serde_json::to_value(config).unwrap_or_default();
+        let shown = |config: &Self| {
+            let mut shown = serde_json::to_value(config).unwrap_or_default();
+            // As it was written.
+            shown["data_dir"] = json!(config.wanted_data_dir());
+            shown
+        };
         let mut changes = Vec::new();
         let (old, new) = Secret::told_apart(|| (shown(self), shown(new)));
         compare("", &old, &new, &mut changes);
         changes
-    }
-
-    /// What of it a gateway that runs with this configuration cannot take: that needs a restart.
-    pub(crate) fn needs_restart(&self, new: &Self) -> Vec<String> {
-        self.changes(&self.with_fixed_of(new))
-    }
-
-    /// The same, with all that a running gateway cannot change as in `other`.
-    pub(crate) fn with_fixed_of(&self, other: &Self) -> Self {
-        let mut config = self.clone();
-        config.data_dir = other.data_dir.clone();
-        config
     }
 }
 

@@ -42,6 +42,7 @@ use crate::owner::stranger_of;
 use crate::private;
 use crate::protocols::{HTTP, STOMP, with_protocols};
 use crate::wans::WanSettings;
+use crate::whereabouts;
 use document::{Document, Texts};
 use headgate_auth::AuthSettings;
 use headgate_bridge::BridgeSettings;
@@ -71,6 +72,9 @@ macro_rules! configuration {
             $($(#[$about])* pub $section: <$stream as StreamProtocol>::Settings,)*
             $($(#[$told])* pub $list: Vec<SettingsOf<$datagram>>,)*
             $($(#[$other_doc])* pub $other: $other_type,)*
+            /// Where the data should be, as it was written, if they are elsewhere now: then that is `data_dir`.
+            #[serde(skip)]
+            pub moves_to: Option<PathBuf>,
         }
 
         impl Default for Config {
@@ -83,6 +87,7 @@ macro_rules! configuration {
                         .into_iter()
                         .collect(),)*
                     $($other: $other_default,)*
+                    moves_to: None,
                 }
             }
         }
@@ -91,7 +96,7 @@ macro_rules! configuration {
 
 with_protocols!(configuration!(
     {
-        /// Where the gateway keeps its data; relative to the folder it is started in.
+        /// Where the gateway keeps its data; relative to the folder it is started in. When this changes while it runs, the data go there.
         data_dir: PathBuf = "headgate-data".into(),
         /// The gateway's name in `$SYS/brokers/{node}/`, and by which other gateways know it. One with bridges needs one of its own.
         node: String = DEFAULT_NODE.into(),
@@ -330,8 +335,9 @@ impl Config {
             .into_iter()
             .partition(|told| needed.iter().any(|needed| told.concerns(needed)));
         reading.told = faults;
-        let (_, mut config) = reading.done()?;
+        let (document, mut config) = reading.done()?;
         settle(path, &mut config);
+        find_data(&document, &mut config)?;
         Ok((config, others))
     }
 
@@ -373,6 +379,7 @@ impl Config {
             Err(error) => return Err(error.with_warnings(warnings)),
         };
         settle(path, &mut config);
+        find_data(&document, &mut config)?;
         let unread = crate::supplies::load(&mut config);
         let found = checks::warnings(&config).into_iter().chain(unread);
         let found = found.map(|fault| document.locate(fault));
@@ -385,6 +392,11 @@ impl Config {
         let shown = serde_json::to_value(Self::default()).unwrap_or_default();
         let keys = shown.as_object().into_iter().flatten();
         keys.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Where the data should be, wherever they are now.
+    pub(crate) fn wanted_data_dir(&self) -> &Path {
+        self.moves_to.as_deref().unwrap_or(&self.data_dir)
     }
 
     /// Whether a section or list is as it is without a file.
@@ -500,7 +512,8 @@ const OWN: &str = "headgate.toml";
 /// The configuration of a gateway that was given none: in its data folder, where the web UI and `headgate config apply` put it.
 pub(crate) fn own_file() -> Result<PathBuf, ConfigError> {
     let (config, _) = Config::load_for(&["data_dir"], None, environment_variables())?;
-    let folder = config.data_dir;
+    // Where the data are plays no part.
+    let folder = config.wanted_data_dir().to_owned();
     match is_unnamed(None, &folder).then(|| stranger_of(&folder)).flatten() {
         Some(user) => Err(ConfigError::Stranger { folder, user }),
         None => Ok(folder.join(OWN)),
@@ -526,6 +539,16 @@ fn settle(path: Option<&Path>, config: &mut Config) {
     {
         folder.clone_into(&mut config.data_dir);
     }
+}
+
+/// The data may be elsewhere than they should be.
+fn find_data(document: &Document<'_>, config: &mut Config) -> Result<(), ConfigError> {
+    match whereabouts::elsewhere(&config.data_dir) {
+        Ok(None) => {}
+        Ok(Some(folder)) => config.moves_to = Some(std::mem::replace(&mut config.data_dir, folder)),
+        Err(error) => return Err(vec![document.locate(Fault::new("data_dir", error.to_string()))].into()),
+    }
+    Ok(())
 }
 
 /// Where packages put the configuration.

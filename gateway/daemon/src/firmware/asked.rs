@@ -5,13 +5,13 @@
 
 use crate::config::UpdateCommands;
 use crate::private;
+use headgate_auth::data_dir::{DataDir, DataPath};
 use headgate_bus::Request;
 use headgate_model::{Message, Topic};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -318,15 +318,15 @@ pub(super) enum Turn {
 /// Commands that were begun, also before a restart.
 #[derive(Debug)]
 pub(super) struct Known {
-    path: PathBuf,
+    path: DataPath,
     begun: VecDeque<Begun>,
 }
 
 impl Known {
     /// Those of the data folder. What cannot be read is none.
-    pub(super) fn load(data_dir: &Path) -> Self {
+    pub(super) fn load(data_dir: &DataDir) -> Self {
         let path = data_dir.join(FILE);
-        let begun = private::read_json(&path, LONGEST_FILE).unwrap_or_default();
+        let begun = private::read_json(&path.now(), LONGEST_FILE).unwrap_or_default();
         Self { path, begun }
     }
 
@@ -351,7 +351,7 @@ impl Known {
             digest,
             answer: Answered::NotYet,
         });
-        let written = private::replace(&self.path, &serde_json::to_vec(&self.begun)?);
+        let written = private::replace(&self.path.now(), &serde_json::to_vec(&self.begun)?);
         if let Err(error) = written {
             self.begun.pop_back();
             return Err(error);
@@ -517,7 +517,7 @@ mod tests {
     #[test]
     fn an_id_is_done_once() {
         let folder = tempfile::tempdir().unwrap();
-        let mut known = Known::load(folder.path());
+        let mut known = Known::load(&folder.path().into());
         let mark = Command::Mark { good: true };
         let begin = |known: &mut Known, who: &str, id: &str| known.begin(who, id, &mark).unwrap();
         assert_eq!(begin(&mut known, "fleet", "1"), Turn::Do);
@@ -529,7 +529,7 @@ mod tests {
         assert_eq!(begin(&mut known, "fleet", "1"), Turn::Repeat("done".into()));
         assert_eq!(begin(&mut known, "bridge cloud", "1"), Turn::Do);
 
-        let mut known = Known::load(folder.path());
+        let mut known = Known::load(&folder.path().into());
         assert_eq!(begin(&mut known, "fleet", "1"), Turn::Before);
         for n in 0..MOST_KNOWN {
             assert_eq!(begin(&mut known, "fleet", &format!("more {n}")), Turn::Do);

@@ -3,10 +3,10 @@
 //! Always true: the file is there whole, as it was or as it is. A file that cannot be read is as none: then the system is on trial, with nothing to reach.
 
 use crate::private;
+use headgate_auth::data_dir::DataDir;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
 
 const FILE: &str = "firmware.json";
 /// Bytes of the file.
@@ -38,16 +38,12 @@ pub(crate) struct FellBack {
 }
 
 impl Kept {
-    pub(super) fn load(data_dir: &Path) -> Self {
-        private::read_json(&file(data_dir), MOST).unwrap_or_default()
+    pub(super) fn load(data_dir: &DataDir) -> Self {
+        private::read_json(&data_dir.join(FILE).now(), MOST).unwrap_or_default()
     }
 
-    pub(super) fn save(&self, data_dir: &Path) -> io::Result<()> {
+    pub(super) fn save(&self, data_dir: &DataDir) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(self)?;
-        private::replace(&file(data_dir), &text)
+        private::replace(&data_dir.join(FILE).now(), &text)
     }
-}
-
-fn file(data_dir: &Path) -> PathBuf {
-    data_dir.join(FILE)
 }

@@ -22,6 +22,7 @@ use crate::sys::unix_time;
 pub(crate) use asked::against_command;
 use bytes::Bytes;
 use futures_util::Stream;
+use headgate_auth::data_dir::{DataDir, DataPath, OnTheWay};
 use headgate_bus::handle::Hub;
 use headgate_model::{Message, Topic};
 use judge::{Judge, Seen, Verdict};
@@ -76,6 +77,9 @@ pub(crate) enum FirmwareError {
     /// One at a time.
     #[error("a bundle is being received or installed: try again when that is done")]
     Busy,
+    /// The bundle goes with the data.
+    #[error(transparent)]
+    OnTheWay(#[from] OnTheWay),
     /// Neither a path nor an address.
     #[error(
         "`{0}` is no bundle: a path from the root on this machine, or an address that begins with https:// or http://"
@@ -222,7 +226,7 @@ struct Inner {
     live: Live,
     bridges: Bridges,
     alarms: Alarms,
-    data_dir: PathBuf,
+    data_dir: DataDir,
     config: watch::Receiver<Arc<Config>>,
     known: Mutex<Known>,
     /// The last installation, for those who watch it.
@@ -250,7 +254,7 @@ pub(crate) struct Parts {
     pub(crate) live: Live,
     pub(crate) bridges: Bridges,
     pub(crate) alarms: Alarms,
-    pub(crate) data_dir: PathBuf,
+    pub(crate) data_dir: DataDir,
     pub(crate) running: Running,
     pub(crate) starts: Starts,
     pub(crate) config: watch::Receiver<Arc<Config>>,
@@ -524,12 +528,12 @@ impl Firmware {
         }
     }
 
-    fn bundle(&self) -> PathBuf {
+    fn bundle(&self) -> DataPath {
         self.0.data_dir.join(FOLDER).join(BUNDLE)
     }
 
     fn uploaded(&self) -> Option<Uploaded> {
-        let data = fs::metadata(self.bundle()).ok()?;
+        let data = fs::metadata(self.bundle().now()).ok()?;
         let at = data.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
         Some(Uploaded {
             bytes: data.len(),
@@ -543,7 +547,8 @@ impl Firmware {
             None => {
                 // RAUC's service has another working folder.
                 let path = self.bundle();
-                let path = std::path::absolute(&path).unwrap_or(path);
+                let path = path.now();
+                let path = std::path::absolute(&path).unwrap_or_else(|_| path.to_owned());
                 let is_there = path.exists();
                 is_there
                     .then(|| path.display().to_string())
@@ -570,7 +575,9 @@ impl Firmware {
         let _work = Arc::clone(&self.0.work)
             .try_acquire_owned()
             .map_err(|_| FirmwareError::Busy)?;
+        let _stays = self.0.data_dir.begin_long_work()?;
         let (folder, path) = (self.0.data_dir.join(FOLDER), self.bundle());
+        let (folder, path) = (folder.now().to_owned(), path.now().to_owned());
         let at = |cause| FirmwareError::File {
             path: folder.clone(),
             cause,
@@ -603,6 +610,7 @@ impl Firmware {
         let work = Arc::clone(&self.0.work)
             .try_acquire_owned()
             .map_err(|_| FirmwareError::Busy)?;
+        let stays = self.0.data_dir.begin_long_work()?;
         let begun = Installation {
             bundle: bundle.clone(),
             began: unix_time(),
@@ -630,10 +638,10 @@ impl Firmware {
             }
             let error = installed.as_ref().err().map(ToString::to_string);
             if installed.is_ok() {
-                let _ = tokio::task::block_in_place(|| fs::remove_file(this.bundle()));
+                let _ = tokio::task::block_in_place(|| fs::remove_file(this.bundle().now()));
             }
             this.on_installation(|now| (now.ended, now.error) = (true, error));
-            drop(work);
+            drop((work, stays));
             let _ = this.look().await;
             if installed.is_ok()
                 && reboot

@@ -23,6 +23,7 @@ use crate::telemetry::SpanCounts;
 use crate::timekeeping::Timekeeping;
 use crate::traces::Traces;
 use crate::wans::{WanView, Wans};
+use headgate_auth::data_dir::DataDir;
 use headgate_auth::{Access, LoginStats};
 use headgate_bus::BusStats;
 use headgate_bus::handle::Hub;
@@ -33,7 +34,6 @@ use headgate_shell::{
 };
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
@@ -74,7 +74,7 @@ pub(crate) struct Parts {
     /// As of now: it has the gateway's name.
     pub config: watch::Receiver<Arc<Config>>,
     /// Whose disk is told.
-    pub data_dir: PathBuf,
+    pub data_dir: DataDir,
     /// The system that runs.
     pub running: Running,
     /// Ways out.
@@ -198,7 +198,7 @@ impl Counters {
     }
 
     /// Where the data are.
-    pub(crate) fn data_dir(&self) -> &Path {
+    pub(crate) fn data_dir(&self) -> &DataDir {
         &self.0.parts.data_dir
     }
 
@@ -287,7 +287,7 @@ impl Counters {
             machine: Machine::now(),
             timekeeping: Timekeeping::look(),
             system: running.now(),
-            disk: rustix::fs::statvfs(data_dir)
+            disk: rustix::fs::statvfs(&*data_dir.now())
                 .ok()
                 .map(|disk| (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)),
         }

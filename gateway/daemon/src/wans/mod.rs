@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::deadline::until;
 use crate::private;
 use choice::{Action, Choice, Health, Input};
+use headgate_auth::data_dir::{DataDir, DataPath};
 use headgate_dial::{Bind, WayOut};
 use link::{Local, Stamp, default_routes, is_elsewhere, locals, of_wan};
 use parking_lot::Mutex;
@@ -172,7 +173,7 @@ pub(crate) struct Keeper {
     /// Alarms that may stand.
     alarmed: BTreeSet<String>,
     /// Where the name of the interface is.
-    file: PathBuf,
+    file: DataPath,
     /// The default routes of that interface, when its name was written.
     routes: Vec<String>,
     /// When it is written once more: whoever reads it may have looked at routes that were about to change.
@@ -185,7 +186,7 @@ pub(crate) struct Keeper {
 pub(crate) struct Parts {
     pub(crate) wans: Wans,
     pub(crate) alarms: Alarms,
-    pub(crate) data_dir: PathBuf,
+    pub(crate) data_dir: DataDir,
     pub(crate) config: watch::Receiver<Arc<Config>>,
 }
 
@@ -215,7 +216,10 @@ impl Keeper {
         let known = Known::new(&parts.config.borrow().wans, Instant::now());
         let runtime = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
         let mut keeper = Self {
-            file: runtime.as_deref().unwrap_or(&parts.data_dir).join(FILE),
+            file: match runtime {
+                Some(folder) => folder.join(FILE).into(),
+                None => parts.data_dir.join(FILE),
+            },
             parts,
             known,
             names: Names::default(),
@@ -351,9 +355,10 @@ impl Keeper {
     fn write(&mut self, interface: Option<&str>) {
         self.routes = interface.map(default_routes).unwrap_or_default();
         self.again_at = interface.map(|_| Instant::now() + AGAIN);
-        let written = tokio::task::block_in_place(|| write(&self.file, interface));
+        let written = tokio::task::block_in_place(|| write(&self.file.now(), interface));
         let was_unwritten = std::mem::replace(&mut self.is_unwritten, written.is_err());
-        let path = self.file.display();
+        let file = self.file.now();
+        let path = file.display();
         match written {
             Err(error) if !was_unwritten => {
                 tracing::error!(%path, %error, "the name of the way out cannot be written down: it is tried again");

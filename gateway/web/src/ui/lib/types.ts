@@ -76,6 +76,7 @@ export interface Status {
   retained: number;
   queued: number;
   memory: { ledger_bytes: number; max_bytes: number | null; process_bytes: number | null };
+  data_dir: { path: string; moves_to: string | null };
   store: { place: "disk" | "memory"; moving: boolean; disk_bytes: number; disk_free_bytes: number | null };
   listeners: { name: string; connections: number | null }[];
   bridges: { name: string; state: BridgeState; queued: number }[];
@@ -632,7 +633,6 @@ export interface Told {
 
 export interface Preview {
   changes: string[];
-  needs_restart: string[];
   warnings: Told[];
 }
 
