@@ -272,7 +272,7 @@ fn data_that_cannot_go_stay_and_the_alarm_says_why() {
     writer.say(&[message(2)]);
     apply(&daemon, "data");
     eventually("the end of the alarm", || (!has_alarm(&daemon)).then_some(()));
-    assert_eq!(names(&to), ["control.sock"]);
+    assert_eq!(names(&to), ["control.sock", "data-is-in"]);
     apply(&daemon, "third");
     arrive(&daemon, "third");
     assert_heard(daemon.port(Transport::Tcp), 0..3);

@@ -467,7 +467,8 @@ impl Live {
     /// What would come of this text.
     pub(crate) async fn preview(&self, name: Option<&Path>, text: String) -> Result<Preview, ApplyError> {
         let valid = self.0.valid.lock().await;
-        let Startable { config, warnings } = read_new(name.or(Some(self.0.file.path())), &text)?;
+        let Startable { mut config, warnings } = read_new(name.or(Some(self.0.file.path())), &text)?;
+        tokio::task::block_in_place(|| moving::settle(&mut config, &self.0.parts.data.now()))?;
         Ok(Preview {
             changes: valid.config.changes(&config),
             warnings,
@@ -593,14 +594,6 @@ impl Live {
     async fn change_back(&self, valid: &mut Valid, text: String, by: Cause) -> Result<Applied, ApplyError> {
         let read = read(Some(self.0.file.path()), &text)?;
         self.change(valid, text, read, by).await
-    }
-
-    /// A folder where the data are not to be, unless they are by now, does not lead to them any more.
-    pub(crate) async fn forget_folder(&self, folder: &Path) {
-        let valid = self.0.valid.lock().await;
-        if valid.config.moves_to.as_deref() != Some(folder) {
-            moving::forget(folder);
-        }
     }
 
     /// The data have come to the folder where they should be.

@@ -15,16 +15,18 @@ use headgate_model::{Store, StoreError, StoreOp};
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Bytes of operations that are kept while files are copied.
 const MOST_KEPT: usize = 64 << 20;
 /// How often a copy is brought up to date before it is given up.
 const MOST_PASSES: u32 = 20;
+/// How long a moment for links is awaited.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes after which a copy looks whether it is still wanted.
 const PIECE: usize = 1 << 20;
 
@@ -38,6 +40,8 @@ pub(crate) struct ToFolder {
     ended: Ended,
     settings: DiskSettings,
     stage: Stage,
+    /// Since when a moment for links is awaited.
+    linking: Instant,
     /// What the copy has not, commit by commit.
     kept: VecDeque<Vec<StoreOp>>,
     kept_bytes: usize,
@@ -66,8 +70,8 @@ enum Stage {
 
 /// What the thread has made: a store, unless there was too much to follow; and what it knows of the files.
 type Copied = Result<(Option<Box<DiskStore>>, Files), StoreError>;
-/// The files that were copied, by name: which they were, and so many bytes.
-type Files = HashMap<String, (u64, u64)>;
+/// The files that were copied, by name, and so many bytes of each.
+type Files = HashMap<String, u64>;
 
 impl std::fmt::Debug for ToFolder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -93,6 +97,7 @@ impl ToFolder {
                 ..settings
             },
             stage: Stage::Linking(Files::new()),
+            linking: Instant::now(),
             kept: VecDeque::new(),
             kept_bytes: 0,
             most_kept: usize::try_from(most_kept).unwrap_or(usize::MAX).min(MOST_KEPT),
@@ -175,6 +180,10 @@ impl ToFolder {
         folders::remove(&links)?;
         fs::create_dir(&links).map_err(|e| failed("copy the store", e))?;
         let Some(files) = from.snapshot(&links)? else {
+            if self.linking.elapsed() > PATIENCE {
+                let why = "there is no moment to copy it in: its disk is full, or fails";
+                return Err(failed("copy the store", why));
+            }
             return Ok((Stage::Linking(known), Step::Wait));
         };
         self.is_over = Arc::default();
@@ -203,6 +212,7 @@ impl ToFolder {
             Some(to) => Ok(Stage::Following(to)),
             None if self.passes < MOST_PASSES => {
                 self.passes += 1;
+                self.linking = Instant::now();
                 Ok(Stage::Linking(known))
             }
             None => Err(failed(
@@ -324,15 +334,11 @@ impl Copy {
         fs::create_dir_all(self.to.join("journal"))?;
         for SnapshotFile { name, bytes } in std::mem::take(&mut self.files) {
             let mut from = File::open(self.links.join(&name))?;
-            let which = from.metadata()?.ino();
-            let begun = match self.known.get(&name) {
-                Some((known, copied)) if *known == which => *copied,
-                _ => 0,
-            };
-            if begun < bytes || begun == 0 {
-                self.copy_file(&mut from, &self.to.join(&name), begun, bytes)?;
-            }
-            self.known.insert(name, (which, bytes));
+            // The number of a segment is not given again. The export is written anew.
+            let is_segment = name.starts_with("journal/");
+            let begun = self.known.get(&name).filter(|_| is_segment).copied().unwrap_or(0);
+            self.copy_file(&mut from, &self.to.join(&name), begun, bytes)?;
+            self.known.insert(name, bytes);
         }
         self.remove_what_is_gone()
     }

@@ -195,7 +195,7 @@ impl ControlClient {
                 _ => ControlError::NotRunning {
                     socket,
                     cause,
-                    hint: self.hint,
+                    hint: self.hint.or_else(|| self.hint_of_new_folder()),
                 },
             }
         })?;
@@ -219,6 +219,16 @@ impl ControlClient {
             .body(Full::new(bytes))
             .map_err(strange)?;
         sender.send_request(request).await.map_err(strange)
+    }
+
+    /// Who edits `data_dir` in the file looks for the gateway where it is not yet.
+    fn hint_of_new_folder(&self) -> Option<&'static str> {
+        let is_used = ["configurations", "store"]
+            .iter()
+            .any(|name| self.data_dir.join(name).exists());
+        (!is_used).then_some(
+            "does it run, with this configuration? No gateway has had its data there: where `data_dir` was just changed in the file, the one that runs reads it on SIGHUP; or put the line back, and use `headgate config apply` with a file that has the new one",
+        )
     }
 
     async fn connect(&self) -> std::io::Result<UnixStream> {

@@ -1,7 +1,7 @@
 //! The modules that write to the log: their levels may be set by themselves.
 
 /// Names as `log.level` takes them, and what is told there. A name stands for all modules below it too; `headgate` for all.
-pub(crate) const MODULES: [(&str, &str); 78] = [
+pub(crate) const MODULES: [(&str, &str); 81] = [
     ("headgate", "all of the following"),
     (
         "headgate_access::service",
@@ -115,6 +115,14 @@ pub(crate) const MODULES: [(&str, &str); 78] = [
     ),
     ("headgate_daemon::log::limit", "lines that are left out"),
     ("headgate_daemon::memory", "the limit of memory"),
+    (
+        "headgate_daemon::moving",
+        "data that go to another folder, and why they cannot: all of the following `headgate_daemon::moving::`",
+    ),
+    (
+        "headgate_daemon::moving::files",
+        "files in the folder of before that cannot be removed",
+    ),
     ("headgate_daemon::private", "owners and permissions of files"),
     (
         "headgate_daemon::provisioning",
@@ -146,6 +154,10 @@ pub(crate) const MODULES: [(&str, &str); 78] = [
     (
         "headgate_daemon::wans",
         "ways out of which another one is taken, which work again, and which do not",
+    ),
+    (
+        "headgate_daemon::whereabouts",
+        "folders that do not say where the data are",
     ),
     (
         "headgate_shell",

@@ -25,6 +25,8 @@ pub(super) struct Copy {
     to: PathBuf,
     /// Files as they were when they were copied, by their paths in the folder.
     known: HashMap<PathBuf, Version>,
+    /// Bytes that this pass may still copy.
+    left: u64,
 }
 
 /// What tells one version of a file from the next, if it was not changed just before.
@@ -47,25 +49,25 @@ impl Copy {
             from: from.to_owned(),
             to: to.to_owned(),
             known: HashMap::new(),
+            left: 0,
         }
     }
 
-    /// Copies what is new, and removes what is gone. All of it is on the disk when this returns. Bytes that were copied.
-    pub(super) fn pass(&mut self, is_wanted: &AtomicBool) -> io::Result<u64> {
-        let mut bytes = 0;
+    /// Copies what is new, and removes what is gone. All of it is on the disk when this returns. Bytes that were copied. More than `most` are an error.
+    pub(super) fn pass(&mut self, is_wanted: &AtomicBool, most: u64) -> io::Result<u64> {
+        self.left = most;
         for name in private::kept_beside_store() {
-            bytes += self.copy(Path::new(name), is_wanted)?;
+            self.copy(Path::new(name), is_wanted)?;
         }
         File::open(&self.to)?.sync_all()?;
-        Ok(bytes)
+        Ok(most - self.left)
     }
 
-    fn copy(&mut self, name: &Path, is_wanted: &AtomicBool) -> io::Result<u64> {
+    fn copy(&mut self, name: &Path, is_wanted: &AtomicBool) -> io::Result<()> {
         let (from, to) = (self.from.join(name), self.to.join(name));
         let found = match fs::symlink_metadata(&from) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                remove(&to)?;
-                return Ok(0);
+                return remove(&to);
             }
             found => found?,
         };
@@ -76,32 +78,33 @@ impl Copy {
             // It may lead on from where it is.
             let leads_to = fs::canonicalize(&from).or_else(|_| fs::read_link(&from))?;
             remove(&to)?;
-            symlink(leads_to, &to)?;
-            return Ok(0);
+            return symlink(leads_to, &to);
         }
         if !found.is_file() {
-            return Ok(0);
+            return Ok(());
         }
         let now = version(&found);
         let is_known = self.known.get(name).is_some_and(|then| is_same(then, &now));
         if is_known {
-            return Ok(0);
+            return Ok(());
         }
         self.known.remove(name);
-        let bytes = copy_file(&from, &to, is_wanted)?;
+        self.left = self.left.checked_sub(found.len()).ok_or_else(|| {
+            io::Error::other(format!("{} is large, and changes all the time", from.display()))
+        })?;
+        copy_file(&from, &to, is_wanted)?;
         self.known.insert(name.to_owned(), now);
-        Ok(bytes)
+        Ok(())
     }
 
-    fn copy_folder(&mut self, name: &Path, is_wanted: &AtomicBool) -> io::Result<u64> {
+    fn copy_folder(&mut self, name: &Path, is_wanted: &AtomicBool) -> io::Result<()> {
         let (from, to) = (self.from.join(name), self.to.join(name));
         if !fs::symlink_metadata(&to).is_ok_and(|there| there.is_dir()) {
             remove(&to)?;
             fs::create_dir(&to)?;
         }
-        let mut bytes = 0;
         for entry in fs::read_dir(&from)? {
-            bytes += self.copy(&name.join(entry?.file_name()), is_wanted)?;
+            self.copy(&name.join(entry?.file_name()), is_wanted)?;
         }
         for entry in fs::read_dir(&to)? {
             let file = entry?.file_name();
@@ -109,22 +112,21 @@ impl Copy {
                 remove(&to.join(&file))?;
             }
         }
-        File::open(&to)?.sync_all()?;
-        Ok(bytes)
+        File::open(&to)?.sync_all()
     }
 }
 
-fn copy_file(from: &Path, to: &Path, is_wanted: &AtomicBool) -> io::Result<u64> {
+fn copy_file(from: &Path, to: &Path, is_wanted: &AtomicBool) -> io::Result<()> {
     let mut from = match private::open(from) {
         // It was replaced by something else, or is gone: the next pass sees what it is.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         from => from?,
     };
     remove(to)?;
     let mut options = File::options();
     let mode = from.metadata()?.mode() & 0o700;
     let mut to = options.write(true).create_new(true).mode(mode).open(to)?;
-    let (mut piece, mut bytes) = (vec![0; PIECE], 0);
+    let mut piece = vec![0; PIECE];
     loop {
         if !is_wanted.load(Ordering::Relaxed) {
             return Err(io::Error::other("it is not wanted any more"));
@@ -134,12 +136,10 @@ fn copy_file(from: &Path, to: &Path, is_wanted: &AtomicBool) -> io::Result<u64> 
             break;
         }
         to.write_all(&piece[..count])?;
-        bytes += count as u64;
     }
     // So that lists by age stay as they are.
     to.set_modified(from.metadata()?.modified()?)?;
-    to.sync_all()?;
-    Ok(bytes)
+    to.sync_all()
 }
 
 /// Bytes of all that is to be copied.

@@ -6,7 +6,7 @@
 //!    are elsewhere: that is the moment from which on they are there. The old folder says that they have gone.
 //! 4. What is left in the old folder is removed, but for files that the configuration names.
 //!
-//! Always true: one of both folders has all data, and the new one says which as long as it is not itself. What fails leaves the data where they are, and is tried again
+//! Always true: one of both folders has all data, and the other one says so, also when it does not get them after all. What fails leaves the data where they are, and is tried again
 //! each minute.
 
 mod files;
@@ -38,12 +38,15 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// How often a move that failed is tried again.
 const RETRY: Duration = Duration::from_secs(60);
-/// How often it is looked whether what needs the data where they are has ended.
+/// How often it is looked whether what needs the data where they are has ended, and after how many looks that is told.
 const LOOK: Duration = Duration::from_secs(1);
+const PATIENT_LOOKS: u32 = 30;
 /// So long the gateway answers in the folder of before.
 const GRACE: Duration = Duration::from_secs(2);
 /// Bytes that the last pass may have to copy, as far as that is known before.
 const LITTLE: u64 = 1 << 20;
+/// Bytes that the last pass may copy: everybody waits meanwhile.
+const MOST_AT_LAST: u64 = 32 << 20;
 /// Passes that are made until there is so little.
 const MOST_PASSES: u32 = 10;
 /// The alarm that stands while the data are not where they should be.
@@ -111,13 +114,13 @@ impl Drop for Ready {
     }
 }
 
-/// Of a configuration that is to be valid: where the data are, and where they should be. What has to be ready for that is.
-pub(crate) fn prepare(new: &mut Config, now: &Path) -> Result<Option<Ready>, Unfit> {
+/// Of a configuration that is to be valid: where the data are, and where they should be. Whether that is a folder that has to be [made ready](prepare).
+pub(crate) fn settle(new: &mut Config, now: &Path) -> Result<bool, Unfit> {
     let wanted = new.wanted_data_dir().to_owned();
     let leads_to = std::mem::replace(&mut new.data_dir, now.to_owned());
     new.moves_to = (!is_same(&wanted, now)).then(|| wanted.clone());
     if new.moves_to.is_none() || is_same(&leads_to, now) {
-        return Ok(None);
+        return Ok(false);
     }
     if !is_same(&leads_to, &wanted) {
         return Err(Unfit::Others {
@@ -129,9 +132,18 @@ pub(crate) fn prepare(new: &mut Config, now: &Path) -> Result<Option<Ready>, Unf
     if is_below(&wanted, now) || is_below(now, &wanted) {
         return Err(Unfit::Below(wanted, now.to_owned()));
     }
-    if files::has_data(&wanted) {
-        return Err(Unfit::HasData(wanted));
+    match files::has_data(&wanted) {
+        true => Err(Unfit::HasData(wanted)),
+        false => Ok(true),
     }
+}
+
+/// The same, and makes it ready.
+pub(crate) fn prepare(new: &mut Config, now: &Path) -> Result<Option<Ready>, Unfit> {
+    if !settle(new, now)? {
+        return Ok(None);
+    }
+    let wanted = new.wanted_data_dir().to_owned();
     let failed = |cause| Unfit::Folder {
         folder: wanted.clone(),
         cause,
@@ -229,18 +241,14 @@ impl Mover {
                 Ok(()) => continue,
                 Err(_) if !is_wanted.load(Ordering::Relaxed) => {
                     tracing::info!(to = %to.display(), "the data stay where they are after all");
-                    self.parts.live.forget_folder(&to).await;
                     continue;
                 }
                 Err(error) => self.tell(&to, &error),
             }
             tokio::select! {
-                changed = config.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    self.parts.live.forget_folder(&to).await;
-                }
+                changed = config.changed() => if changed.is_err() {
+                    return;
+                },
                 () = sleep(RETRY) => {}
             }
         }
@@ -306,7 +314,7 @@ impl Mover {
             let wanted = Arc::clone(is_wanted);
             let passed;
             (copy, passed) = off_the_runtime(move || {
-                let passed = copy.pass(&wanted);
+                let passed = copy.pass(&wanted, u64::MAX);
                 (copy, passed)
             })
             .await?;
@@ -335,7 +343,7 @@ impl Mover {
 
     /// When nothing needs the data where they are.
     async fn begin(&self, is_wanted: &AtomicBool) -> Result<Move, MoveError> {
-        let mut is_told = false;
+        let mut looks = 0u32;
         loop {
             if let Some(moves) = self.parts.data.begin_to_move() {
                 return Ok(moves);
@@ -343,7 +351,8 @@ impl Mover {
             if !is_wanted.load(Ordering::Relaxed) {
                 return Err(MoveError::Busy);
             }
-            if !std::mem::replace(&mut is_told, true) {
+            looks += 1;
+            if looks == PATIENT_LOOKS {
                 let to = self.parts.config.borrow().moves_to.clone().unwrap_or_default();
                 self.tell(&to, &MoveError::Busy);
             }
@@ -399,7 +408,7 @@ impl Mover {
 
 /// The last step, while nobody writes.
 fn arrive(copy: &mut Copy, from: &Path, to: &Path, is_wanted: &AtomicBool) -> io::Result<()> {
-    copy.pass(is_wanted)?;
+    copy.pass(is_wanted, MOST_AT_LAST)?;
     whereabouts::note_origin(to, from)?;
     if let Err(error) = whereabouts::forget(to) {
         // It may be gone from memory, and not from the disk.
@@ -424,16 +433,6 @@ async fn clear(to: &Path, socket: Option<Socket>) -> io::Result<()> {
         files::remove_data(&to, &BTreeSet::new());
     })
     .await
-}
-
-/// A folder that shall not have the data any more.
-pub(crate) fn forget(to: &Path) {
-    let forgotten = whereabouts::forget(to);
-    if let Err(error) = forgotten {
-        tracing::warn!(folder = %to.display(), %error, "a folder that shall not have the data after all is not as it was");
-    }
-    // It may have been made for them.
-    let _ = fs::remove_dir(to);
 }
 
 fn look_for_room(from: &Path, to: &Path, hub: &Hub) -> Result<(), MoveError> {

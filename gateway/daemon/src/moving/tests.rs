@@ -124,7 +124,7 @@ fn a_folder_that_cannot_have_the_data_is_refused_and_left_as_it_is() {
 fn each_pass_copies_what_has_changed_since_the_last() {
     let place = Place::new();
     let mut copy = place.copy();
-    assert_eq!(copy.pass(&wanted()).unwrap(), 2 + 4 + 2);
+    assert_eq!(copy.pass(&wanted(), u64::MAX).unwrap(), 2 + 4 + 2);
     assert_eq!(
         (place.text("users.json"), place.text("configurations/2.toml")),
         ("{}".into(), "b".into())
@@ -140,7 +140,7 @@ fn each_pass_copies_what_has_changed_since_the_last() {
     crate::private::replace(&place.old().join("users.json"), b"[]").unwrap();
     fs::remove_file(place.old().join("configurations/1.toml")).unwrap();
     fs::write(place.old().join("bans.json"), "[1]").unwrap();
-    copy.pass(&wanted()).unwrap();
+    copy.pass(&wanted(), u64::MAX).unwrap();
     let names = ["audit.log", "users.json", "configurations/1.toml", "bans.json"];
     assert_eq!(
         names.map(|name| place.text(name)),
@@ -153,13 +153,13 @@ fn each_pass_copies_what_has_changed_since_the_last() {
 fn what_has_settled_is_not_copied_again() {
     let place = Place::new();
     let mut copy = place.copy();
-    copy.pass(&wanted()).unwrap();
+    copy.pass(&wanted(), u64::MAX).unwrap();
     fs::write(place.old().join("users.json"), "()").unwrap();
-    assert!(copy.pass(&wanted()).unwrap() >= 2);
+    assert!(copy.pass(&wanted(), u64::MAX).unwrap() >= 2);
     assert_eq!(place.text("users.json"), "()");
     std::thread::sleep(Duration::from_millis(1_100));
-    copy.pass(&wanted()).unwrap();
-    assert_eq!(copy.pass(&wanted()).unwrap(), 0);
+    copy.pass(&wanted(), u64::MAX).unwrap();
+    assert_eq!(copy.pass(&wanted(), u64::MAX).unwrap(), 0);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn what_is_not_the_gateways_own_is_not_copied() {
     fs::create_dir(place.0.path().join("disk")).unwrap();
     fs::write(place.0.path().join("disk/1.archive"), "backup").unwrap();
     symlink("../disk", place.old().join("backups")).unwrap();
-    place.copy().pass(&wanted()).unwrap();
+    place.copy().pass(&wanted(), u64::MAX).unwrap();
     for name in ["notes.txt", "headgate.toml", "store"] {
         assert!(!place.new_one().join(name).exists(), "{name}");
     }
@@ -182,10 +182,19 @@ fn what_is_not_the_gateways_own_is_not_copied() {
     );
 }
 
+/// Everybody waits for the last pass.
+#[test]
+fn a_pass_copies_no_more_than_it_may() {
+    let place = Place::new();
+    assert_eq!(place.copy().pass(&wanted(), 8).unwrap(), 8);
+    let error = place.copy().pass(&wanted(), 7).unwrap_err().to_string();
+    assert!(error.contains("changes all the time"), "{error}");
+}
+
 #[test]
 fn a_copy_that_is_not_wanted_any_more_ends() {
     let place = Place::new();
-    let error = place.copy().pass(&AtomicBool::new(false)).unwrap_err();
+    let error = place.copy().pass(&AtomicBool::new(false), u64::MAX).unwrap_err();
     assert!(error.to_string().contains("not wanted"), "{error}");
 }
 
@@ -199,7 +208,7 @@ fn whenever_the_last_step_ends_one_folder_has_the_data() {
         (of(place.old()), of(place.new_one()))
     };
     let mut copy = place.copy();
-    copy.pass(&wanted()).unwrap();
+    copy.pass(&wanted(), u64::MAX).unwrap();
     assert_eq!(found(&place), (place.old(), place.old()));
     whereabouts::note_origin(&place.new_one(), &place.old()).unwrap();
     assert_eq!(found(&place), (place.old(), place.old()));
