@@ -129,7 +129,12 @@ impl Tables {
                 let is_new = journal.map_or(true, |mut segments| segments.next().is_none());
                 if (is_new || export.checkpoint.is_some()) && damage.is_empty() {
                     // A power cut in the middle of a checkpoint may do that: nothing is lost.
-                    tracing::warn!(%cause, "the tables could not be used; they are made anew from the export");
+                    match there {
+                        true => {
+                            tracing::warn!(%cause, "the tables could not be used; they are made anew from the export");
+                        }
+                        false => tracing::info!("the tables of a copied store are made from its export"),
+                    }
                     std::fs::remove_dir_all(aside).map_err(|e| failed("remove the damaged tables", e))?;
                 } else {
                     damage.push(format!(

@@ -27,6 +27,15 @@ pub(crate) enum Lost {
     /// Somebody else has written it.
     #[error("{}: it does not belong to whom its folder belongs, or others may write it: it is not gone by", .0.display())]
     Foreign(PathBuf),
+    /// It says nothing.
+    #[error("{}: {cause}; it should say where the data are: remove it if this folder is to begin anew", .file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        #[source]
+        cause: io::Error,
+    },
     /// There is nothing.
     #[error("{} says that the data are in {}: {cause}; remove the file if this folder is to begin anew", .file.display(), .to.display())]
     Gone {
@@ -66,8 +75,12 @@ fn next(folder: &Path) -> Result<Option<PathBuf>, Lost> {
     let Ok(known) = fs::symlink_metadata(&file) else {
         return Ok(None);
     };
-    let Some(to) = path_in(&file) else {
-        return Ok(None);
+    let to = match path_in(&file) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+        to => to.map_err(|cause| Lost::Unreadable {
+            file: file.clone(),
+            cause,
+        })?,
     };
     let found = fs::metadata(&to).and_then(|found| match found.is_dir() {
         true => Ok(found),
@@ -86,10 +99,10 @@ fn next(folder: &Path) -> Result<Option<PathBuf>, Lost> {
     }
 }
 
-fn path_in(file: &Path) -> Option<PathBuf> {
-    let mut text = private::read(file, LONGEST).ok()?;
+fn path_in(file: &Path) -> io::Result<PathBuf> {
+    let mut text = private::read(file, LONGEST)?;
     text.pop_if(|last| *last == b'\n');
-    Some(OsString::from_vec(text).into())
+    Ok(OsString::from_vec(text).into())
 }
 
 fn write(file: &Path, path: &Path) -> io::Result<()> {
@@ -117,7 +130,7 @@ pub(crate) fn forget_origin(folder: &Path) {
 
 /// Where data are left that came to `folder`; only if it is known there that they have gone.
 pub(crate) fn came_from(folder: &Path) -> Option<PathBuf> {
-    let from = path_in(&folder.join(ORIGIN))?;
+    let from = path_in(&folder.join(ORIGIN)).ok()?;
     let leads_here = next(&from).ok().flatten().is_some_and(|to| is_same(&to, folder));
     (leads_here && !is_same(&from, folder)).then_some(from)
 }
@@ -230,6 +243,12 @@ mod tests {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
         assert!(matches!(elsewhere(&place.path("a")), Err(Lost::Foreign(_))));
         fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        assert!(matches!(
+            elsewhere(&place.path("a")),
+            Err(Lost::Unreadable { .. })
+        ));
+        fs::remove_dir(&file).unwrap();
         note(&place.path("b"), &place.path("b")).unwrap();
         symlink(place.path("b").join(FILE), &file).unwrap();
         assert!(matches!(elsewhere(&place.path("a")), Err(Lost::Foreign(_))));

@@ -55,32 +55,33 @@ impl Hub {
     }
 
     /// Lets the store go to another folder ([`Store::move_to`](headgate_model::Store::move_to)). Comes back when it is there, or stays where it is. It goes on
-    /// although nobody waits for it.
+    /// although nobody waits for it. One that was asked for just before is given up.
     pub async fn move_store(
         &self,
         folder: PathBuf,
         is_wanted: Arc<AtomicBool>,
         arrive: impl FnOnce() -> Result<(), StoreError> + Send + 'static,
-    ) -> Result<(), QueryError> {
-        let answer = Arc::<Promise<Result<(), QueryError>>>::default();
+    ) -> Result<(), StoreError> {
+        let answer = Arc::<Promise<Result<(), StoreError>>>::default();
         let kept = Arc::clone(&answer);
         let to = StoreMove {
             folder,
             is_wanted,
             arrive: Box::new(arrive),
             ended: Ended::new(move |ended| {
-                let waker = kept.keep(ended.map_err(QueryError::from));
+                let waker = kept.keep(ended);
                 waker.into_iter().for_each(Waker::wake);
             }),
         };
-        let earlier = {
+        let unused = {
             let mut commits = self.0.commits.lock();
-            if commits.stop {
-                return Err(QueryError::Stopped);
+            match commits.stop {
+                true => Some(to),
+                false => commits.move_to.replace(to),
             }
-            commits.move_to.replace(to)
         };
-        drop(earlier);
+        // Whoever waits for that one is told.
+        drop(unused);
         self.0.commits_changed.notify_one();
         answer.wait().await
     }

@@ -85,7 +85,8 @@ impl Copy {
         }
         let now = version(&found);
         let is_known = self.known.get(name).is_some_and(|then| is_same(then, &now));
-        if is_known {
+        let is_there = || fs::symlink_metadata(&to).is_ok_and(|copy| copy.len() == found.len());
+        if is_known && is_there() {
             return Ok(());
         }
         self.known.remove(name);

@@ -20,7 +20,6 @@ use crate::live::Live;
 use crate::whereabouts::{self, is_below, is_same};
 use files::Copy;
 use headgate_auth::data_dir::{DataDir, Move};
-use headgate_bus::QueryError;
 use headgate_bus::handle::Hub;
 use headgate_model::StoreError;
 use parking_lot::Mutex;
@@ -156,9 +155,9 @@ pub(crate) fn prepare(new: &mut Config, now: &Path) -> Result<Option<Ready>, Unf
         is_kept: false,
     };
     whereabouts::note(&wanted, now).map_err(failed)?;
-    match whereabouts::elsewhere(&wanted) {
-        Ok(Some(led_to)) if is_same(&led_to, now) => Ok(Some(ready)),
-        _ => Err(Unfit::Foreign(wanted)),
+    match leads_to(&wanted, now) {
+        true => Ok(Some(ready)),
+        false => Err(Unfit::Foreign(wanted)),
     }
 }
 
@@ -184,7 +183,7 @@ enum MoveError {
     File(#[from] io::Error),
     /// The store.
     #[error(transparent)]
-    Store(#[from] QueryError),
+    Store(#[from] StoreError),
 }
 
 /// Answers at a control socket, as long as what comes back is held.
@@ -270,6 +269,7 @@ impl Mover {
         let moves = Arc::new(self.begin(is_wanted).await?);
         let from = self.parts.data.now().to_owned();
         tracing::info!(from = %from.display(), to = %to.display(), "the data go to another folder");
+        lead_back(to, &from)?;
         let hold = Hold::for_gateway(to)?;
         clear(to, None).await?;
         let mut socket = None;
@@ -282,6 +282,7 @@ impl Mover {
             }
             (Err(error), socket) => {
                 clear(to, socket).await?;
+                lead_back(to, &from)?;
                 return Err(error);
             }
         }
@@ -408,6 +409,9 @@ impl Mover {
 
 /// The last step, while nobody writes.
 fn arrive(copy: &mut Copy, from: &Path, to: &Path, is_wanted: &AtomicBool) -> io::Result<()> {
+    if !leads_to(to, from) {
+        return Err(io::Error::other(format!("{} is not what it was", to.display())));
+    }
     copy.pass(is_wanted, MOST_AT_LAST)?;
     whereabouts::note_origin(to, from)?;
     if let Err(error) = whereabouts::forget(to) {
@@ -420,6 +424,20 @@ fn arrive(copy: &mut Copy, from: &Path, to: &Path, is_wanted: &AtomicBool) -> io
         tracing::warn!(folder = %from.display(), %error, "the folder does not say that the data have gone elsewhere: a gateway that is started there begins empty");
     }
     Ok(())
+}
+
+/// Whether the new folder says that the data are in the old one.
+fn leads_to(to: &Path, from: &Path) -> bool {
+    matches!(whereabouts::elsewhere(to), Ok(Some(folder)) if is_same(&folder, from))
+}
+
+/// Sees to it that it does: somebody may have removed it.
+fn lead_back(to: &Path, from: &Path) -> io::Result<()> {
+    if leads_to(to, from) {
+        return Ok(());
+    }
+    fs::create_dir_all(to)?;
+    whereabouts::note(to, from)
 }
 
 /// Removes a copy that is not used, and its socket.

@@ -227,6 +227,27 @@ fn whenever_the_last_step_ends_one_folder_has_the_data() {
     assert_eq!(found(&place), (place.new_one(), place.new_one()));
 }
 
+/// Somebody has removed the new folder meanwhile, or put another one in its place.
+#[test]
+fn a_folder_that_is_not_what_it_was_gets_no_data() {
+    let place = Place::new();
+    place.prepare("new").0.unwrap().unwrap().keep();
+    let mut copy = place.copy();
+    copy.pass(&wanted(), u64::MAX).unwrap();
+    fs::remove_dir_all(place.new_one()).unwrap();
+    fs::create_dir(place.new_one()).unwrap();
+    arrive(&mut copy, &place.old(), &place.new_one(), &wanted()).unwrap_err();
+    assert_eq!(whereabouts::elsewhere(&place.old()).unwrap(), None);
+    lead_back(&place.new_one(), &place.old()).unwrap();
+    // What was removed is copied again, although it has not changed.
+    std::thread::sleep(Duration::from_millis(1_100));
+    copy.pass(&wanted(), u64::MAX).unwrap();
+    copy.pass(&wanted(), u64::MAX).unwrap();
+    fs::remove_file(place.new_one().join("users.json")).unwrap();
+    arrive(&mut copy, &place.old(), &place.new_one(), &wanted()).unwrap();
+    assert_eq!(place.text("users.json"), "{}");
+}
+
 #[test]
 fn the_folder_of_before_is_left_empty_but_for_what_the_configuration_names() {
     let place = Place::new();
