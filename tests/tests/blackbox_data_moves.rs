@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const EXPIRY: u32 = 3600;
 /// Messages that wait before the data go anywhere.
@@ -297,4 +298,37 @@ fn a_start_that_is_led_to_no_data_is_refused() {
     fs::rename(&away, &old).unwrap();
     let daemon = setup.start_as_it_is();
     arrive(&daemon, "data");
+}
+
+/// `headgate users` writes the file itself, also where a gateway runs.
+#[test]
+fn users_that_are_added_meanwhile_go_along() {
+    let setup = Setup::new();
+    let daemon = setup.start();
+    fs::write(setup.folder().join("password"), "correct horse\n").unwrap();
+    let is_over = AtomicBool::new(false);
+    let added = std::thread::scope(|scope| {
+        let adding = scope.spawn(|| {
+            let mut added = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                let name = format!("user-{}", added.len());
+                let words = ["users", "add", &name, "--password-file", "password"];
+                setup.command(&words).unwrap();
+                added.push(name);
+            }
+            added
+        });
+        for to in ["elsewhere", "data", "elsewhere"] {
+            apply(&daemon, to);
+            arrive(&daemon, to);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        adding.join().unwrap()
+    });
+    let mut users: Vec<String> =
+        serde_json::from_value(daemon.ask(&["users", "list"])["users"].clone()).unwrap();
+    let mut added = added;
+    added.sort();
+    users.sort();
+    assert_eq!(users, added);
 }

@@ -113,6 +113,9 @@ pub enum UsersError {
         /// The file.
         path: PathBuf,
     },
+    /// The gateway has taken it with its data.
+    #[error("the users went to another folder meanwhile (data_dir): try again")]
+    Moved,
     /// The file is not what this program writes.
     #[error("{path}:{line}:{column}: {cause}")]
     Format {
@@ -342,20 +345,8 @@ impl Users {
         path: &Path,
         change: impl FnOnce(&mut Self) -> Result<T, UsersError>,
     ) -> Result<(T, Self), UsersError> {
-        let locked = || -> std::io::Result<File> {
-            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                std::fs::create_dir_all(folder)?;
-            }
-            let mut options = std::fs::OpenOptions::new();
-            options.write(true).create(true).truncate(false);
-            // A pipe would be waited for.
-            let without_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-            options.mode(0o600).custom_flags(without_waiting);
-            let file = options.open(path.with_extension("lock"))?;
-            file.lock()?;
-            Ok(file)
-        };
-        let lock = locked().map_err(|cause| UsersError::Io {
+        let locked = Self::lock(path).and_then(|file| file.lock().map(|()| file));
+        let lock = locked.map_err(|cause| UsersError::Io {
             path: path.with_extension("lock"),
             cause,
         })?;
@@ -364,6 +355,17 @@ impl Users {
         users.save(path)?;
         drop(lock);
         Ok((done, users))
+    }
+
+    /// What is locked while the file is read and written. It is made, with its folder.
+    pub fn lock(path: &Path) -> std::io::Result<File> {
+        std::fs::create_dir_all(file::folder_of(path))?;
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        // A pipe would be waited for.
+        let without_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        options.mode(0o600).custom_flags(without_waiting);
+        options.open(path.with_extension("lock"))
     }
 
     /// Another user in the place of this one, if it is still there.

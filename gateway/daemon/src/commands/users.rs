@@ -3,10 +3,12 @@
 use super::error::CommandError;
 use super::{config_to_change, there_is_one};
 use crate::api::{ControlClient, TO_ANSWER};
+use crate::config::Config;
 use crate::owner::named;
+use crate::whereabouts;
 use clap::{Args, Subcommand, ValueEnum};
 use headgate_auth::file::folder_of;
-use headgate_auth::{Access, HashMethod, Users, UsersFormat, missing_folder};
+use headgate_auth::{Access, HashMethod, Users, UsersError, UsersFormat, missing_folder};
 use headgate_cli::{Outcome, note, runtime, say, say_json};
 use hyper::Method;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
@@ -76,14 +78,14 @@ impl UsersCommand {
         let (config, acting) = config_to_change(&needed, self.config.as_deref(), |config| {
             folder_of(&Access::users_file(&config.auth, &config.data_dir)).to_owned()
         })?;
-        let path = Access::users_file(&config.auth, &config.data_dir);
+        let mut path = Access::users_file(&config.auth, &config.data_dir);
         let changes = !matches!(self.action, Action::List);
         let (done, line) = match self.action {
             Action::Add { name, password_file } => {
                 let password = named(|| read_password(&name, password_file))?;
                 let made =
                     missing_folder(&path).map(|folder| format!("made the folder {}", folder.display()));
-                let (new, _) = Users::change(&path, |users| users.set(&name, &password))?;
+                let new = change(&config, &mut path, |users| users.set(&name, &password))?;
                 if let Some(made) = made {
                     note(made);
                 }
@@ -92,7 +94,7 @@ impl UsersCommand {
                 (serde_json::json!({ done: name }), line)
             }
             Action::Del { name } => {
-                Users::change(&path, |users| users.remove(&name))?;
+                change(&config, &mut path, |users| users.remove(&name))?;
                 let line = format!(
                     "removed {name}; connections that are open stay: `headgate clients kick ID` ends one"
                 );
@@ -114,8 +116,9 @@ impl UsersCommand {
                     (Format::Csv, Some(method)) => UsersFormat::Csv(method),
                     _ => UsersFormat::Mosquitto,
                 };
-                let (imported, _) =
-                    Users::change(&path, |users| named(|| users.import(&file, format, replace)))?;
+                let imported = change(&config, &mut path, |users| {
+                    named(|| users.import(&file, format, replace))
+                })?;
                 let line = format!(
                     "{} added, {} replaced, {} kept as they were",
                     imported.added, imported.replaced, imported.kept
@@ -136,6 +139,33 @@ impl UsersCommand {
             say(line);
         }
         Ok(())
+    }
+}
+
+/// Changes the file of users, wherever a gateway that runs has it by then.
+fn change<T>(
+    config: &Config,
+    path: &mut PathBuf,
+    change: impl Fn(&mut Users) -> Result<T, UsersError>,
+) -> Result<T, CommandError> {
+    loop {
+        let folder = folder_of(path).to_owned();
+        let goes_along = config.auth.users_file.is_none();
+        let changed = Users::change(path, |users| {
+            // The lock may have been waited for.
+            match goes_along && whereabouts::elsewhere(&folder).is_ok_and(|folder| folder.is_some()) {
+                true => Err(UsersError::Moved),
+                false => change(users),
+            }
+        });
+        match changed {
+            Err(UsersError::Moved) => {
+                let folder = whereabouts::elsewhere(&folder).ok().flatten();
+                let folder = folder.ok_or(UsersError::Moved)?;
+                *path = Access::users_file(&config.auth, &folder);
+            }
+            changed => return Ok(changed?.0),
+        }
     }
 }
 

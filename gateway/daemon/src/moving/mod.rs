@@ -19,12 +19,13 @@ use crate::incoming::RESERVE;
 use crate::live::Live;
 use crate::whereabouts::{self, is_below, is_same};
 use files::Copy;
+use headgate_auth::Users;
 use headgate_auth::data_dir::{DataDir, Move};
 use headgate_bus::handle::Hub;
 use headgate_model::StoreError;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,6 +43,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const PATIENT_LOOKS: u32 = 30;
 /// So long the gateway answers in the folder of before.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long a command that changes the users is waited for, at the very end.
+const TRY: Duration = Duration::from_millis(10);
+const MOST_TRIES: u32 = 100;
 /// Bytes that the last pass may have to copy, as far as that is known before.
 const LITTLE: u64 = 1 << 20;
 /// Bytes that the last pass may copy: everybody waits meanwhile.
@@ -412,6 +416,7 @@ fn arrive(copy: &mut Copy, from: &Path, to: &Path, is_wanted: &AtomicBool) -> io
     if !leads_to(to, from) {
         return Err(io::Error::other(format!("{} is not what it was", to.display())));
     }
+    let _users = lock_users(from)?;
     copy.pass(is_wanted, MOST_AT_LAST)?;
     whereabouts::note_origin(to, from)?;
     if let Err(error) = whereabouts::forget(to) {
@@ -424,6 +429,19 @@ fn arrive(copy: &mut Copy, from: &Path, to: &Path, is_wanted: &AtomicBool) -> io
         tracing::warn!(folder = %from.display(), %error, "the folder does not say that the data have gone elsewhere: a gateway that is started there begins empty");
     }
     Ok(())
+}
+
+/// Commands change the users, too: none does as long as this is held, and whoever waited for it sees that they have gone.
+fn lock_users(from: &Path) -> io::Result<File> {
+    let lock = Users::lock(&from.join("users.json"))?;
+    for _ in 0..MOST_TRIES {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(TRY),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Err(io::Error::other("a command is changing the users"))
 }
 
 /// Whether the new folder says that the data are in the old one.
