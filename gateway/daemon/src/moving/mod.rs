@@ -1,7 +1,7 @@
 //! The data go to another folder while the gateway runs, when `data_dir` says so.
 //!
 //! 1. The new folder says that the data are in the old one ([`whereabouts`]). So whoever goes by the new configuration finds them, also after a power cut.
-//! 2. Everything is copied there, the store and [files](files), while everybody goes on. What changes meanwhile is copied again.
+//! 2. Everything is copied there, the store and [files], while everybody goes on. What changes meanwhile is copied again.
 //! 3. When the copy of the store has all that is committed, the rest is copied for the last time, while nobody writes. The new folder says no more that the data
 //!    are elsewhere: that is the moment from which on they are there. The old folder says that they have gone.
 //! 4. What is left in the old folder is removed, but for files that the configuration names.
