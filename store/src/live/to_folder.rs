@@ -150,7 +150,7 @@ impl ToFolder {
             Stage::Linking(known) => self.link(from, known)?,
             Stage::Copying(copying) if !copying.is_finished() => (Stage::Copying(copying), Step::Wait),
             Stage::Copying(copying) => (self.copied(from, copying)?, Step::More),
-            Stage::Following(to) => (self.follow(to)?, Step::More),
+            Stage::Following(to) => (self.follow(to, from)?, Step::More),
             Stage::Settling(mut to) => {
                 to.maintain()?;
                 match to.is_settling() {
@@ -165,6 +165,7 @@ impl ToFolder {
                 let synced = syncing.join();
                 let synced = synced.unwrap_or_else(|panic| Err(io::Error::other(words(&*panic))));
                 synced.map_err(not_synced)?;
+                has_room(&to, from)?;
                 (Stage::Even(to), Step::Done)
             }
             Stage::Even(to) => (Stage::Even(to), Step::Done),
@@ -222,11 +223,11 @@ impl ToFolder {
         }
     }
 
-    fn follow(&mut self, mut to: Box<DiskStore>) -> Result<Stage, StoreError> {
+    fn follow(&mut self, mut to: Box<DiskStore>, from: &DiskStore) -> Result<Stage, StoreError> {
         let mut left = super::step_bytes(self.settings) + std::mem::take(&mut self.committed);
         while left > 0 {
             let Some(ops) = self.kept.pop_front() else {
-                has_room(&to)?;
+                has_room(&to, from)?;
                 to.begin_to_settle()?;
                 return Ok(Stage::Settling(to));
             };
@@ -235,7 +236,7 @@ impl ToFolder {
             left = left.saturating_sub(bytes.max(1));
             to.commit(&ops)?;
         }
-        has_room(&to)?;
+        has_room(&to, from)?;
         to.maintain()?;
         Ok(Stage::Following(to))
     }
@@ -252,7 +253,6 @@ impl ToFolder {
         let (Stage::Even(to), Some(arrive)) = (&mut self.stage, self.arrive.take()) else {
             return Err(failed("move the store", "it is not there yet"));
         };
-        has_room(to)?;
         to.set_durability(durability);
         to.is_well()?;
         folders::sync_all(&self.folder).map_err(not_synced)?;
@@ -285,8 +285,9 @@ impl ToFolder {
     }
 }
 
-fn has_room(to: &DiskStore) -> Result<(), StoreError> {
-    match to.has_room() {
+/// One that is full where it is may be full where it goes.
+fn has_room(to: &DiskStore, from: &DiskStore) -> Result<(), StoreError> {
+    match to.has_room() || !from.has_room() {
         true => Ok(()),
         false => Err(failed("write the store", "there is no room for all of it")),
     }
@@ -313,10 +314,8 @@ impl Copy {
         if self.is_over.load(Ordering::Relaxed) {
             return Ok((None, self.known));
         }
-        let mut store = Box::new(DiskStore::open(&self.to, self.settings)?);
-        if let Some(damage) = store.load()?.damage.first() {
-            return Err(failed("copy the store", damage));
-        }
+        let store = Box::new(DiskStore::open(&self.to, self.settings)?);
+        store.is_well()?;
         match self.is_over.load(Ordering::Relaxed) {
             false => Ok((Some(store), self.known)),
             true => {

@@ -374,3 +374,17 @@ fn a_store_that_an_earlier_try_has_left_is_removed() {
     commit(&mut store, &twin, &[StoreOp::DeleteSession(SessionId(1))]);
     assert_eq!(found_in(&going.folder), twin.image());
 }
+
+/// A quota is no reason to stay: a larger disk may be why it goes.
+#[test]
+fn a_store_that_is_full_by_its_quota_goes() {
+    let (place, twin, mut store) = filled(HURRIED);
+    store.set_settings(StoreSettings {
+        max_bytes: 10_000,
+        ..to(StorePlace::Disk)
+    });
+    assert!(!store.has_room());
+    let going = send(&mut store, &place, "new", || Ok(()));
+    assert_eq!(going.until_it_ends(&mut store, |_| ()), Ok(()));
+    assert_eq!(found_in(&going.folder), twin.image());
+}

@@ -15,6 +15,8 @@ use std::time::{Duration, SystemTime};
 
 /// Two changes of a file within this time may look like one.
 const TICK: Duration = Duration::from_secs(1);
+/// What is in the names of damaged parts of a store.
+const SET_ASIDE: [&str; 2] = [".damaged-", ".unreadable-"];
 /// Bytes after which it is looked whether the copy is still wanted.
 const PIECE: usize = 1 << 20;
 
@@ -187,15 +189,31 @@ pub(super) fn remove_data(folder: &Path, but: &BTreeSet<OsString>) -> Vec<PathBu
     left
 }
 
-/// A store may be a link to another disk: what is there goes, too.
+/// A store may be a link to another disk: what is there goes, too. What was set aside of it because it could not be read is the operator's.
 fn remove_with_target(path: &Path) -> io::Result<()> {
     let is_store = path.file_name().is_some_and(|name| name == "store");
-    if is_store && fs::symlink_metadata(path)?.is_symlink() {
-        for entry in fs::read_dir(path)? {
-            remove(&entry?.path())?;
-        }
+    if is_store && !remove_what_is_in(path)? {
+        return Err(io::Error::other(
+            "a part of it that could not be read was set aside there",
+        ));
     }
     remove(path)
+}
+
+/// Whether nothing is left.
+fn remove_what_is_in(folder: &Path) -> io::Result<bool> {
+    let mut is_empty = true;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let is_set_aside = SET_ASIDE.iter().any(|part| name.to_string_lossy().contains(part));
+        is_empty &= match entry.file_type()?.is_dir() {
+            _ if is_set_aside => false,
+            true => remove_what_is_in(&entry.path())? && remove(&entry.path()).is_ok(),
+            false => remove(&entry.path()).map(|()| true)?,
+        };
+    }
+    Ok(is_empty)
 }
 
 /// Removes a file, a link, or a folder with all that is in it, if there is one.

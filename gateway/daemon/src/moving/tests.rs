@@ -274,3 +274,26 @@ fn the_folder_of_before_is_left_empty_but_for_what_the_configuration_names() {
         "it was the store"
     );
 }
+
+/// What a start could not read it has kept for whoever can.
+#[test]
+fn parts_of_the_store_that_were_set_aside_are_left() {
+    let place = Place::new();
+    fs::create_dir_all(place.old().join("store/journal")).unwrap();
+    fs::create_dir_all(place.old().join("store/tables.damaged-1")).unwrap();
+    for name in [
+        "store/export",
+        "store/journal/0000000001.log",
+        "store/journal/0000000002.unreadable-1",
+    ] {
+        fs::write(place.old().join(name), "").unwrap();
+    }
+    let left = files::remove_data(&place.old(), &BTreeSet::new());
+    assert_eq!(left, [place.old().join("store")]);
+    assert!(place.old().join("store/tables.damaged-1").exists());
+    assert!(place.old().join("store/journal/0000000002.unreadable-1").exists());
+    assert!(
+        !place.old().join("store/journal/0000000001.log").exists()
+            && !place.old().join("store/export").exists()
+    );
+}
