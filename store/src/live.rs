@@ -68,6 +68,12 @@ impl LiveStore {
         // It may be a link to another disk: there is where a new one takes its place.
         let folder = folder.canonicalize().unwrap_or(folder);
         folders::clean_up(&folder)?;
+        if wanted == StorePlace::Disk && folders::is_outdated(&folder) {
+            tracing::warn!(
+                store = %folder.display(),
+                "the store is as it was when it went to memory: what was delivered since then comes again, and what was acknowledged since then is lost"
+            );
+        }
         let at = match wanted {
             StorePlace::Memory => At::Memory(SimStore::default(), None),
             StorePlace::Disk => At::Disk(Box::new(DiskStore::open(&folder, disk)?), None),
@@ -243,6 +249,7 @@ impl LiveStore {
                 self.before = sum(self.before, store.stats());
                 self.at = At::Memory(SimStore::open(&tables), None);
                 self.is_read = true;
+                folders::note_outdated(&self.folder);
                 tracing::info!(
                     "the store is in memory: nothing that is acknowledged from now on survives a restart"
                 );

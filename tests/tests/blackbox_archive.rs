@@ -140,6 +140,15 @@ fn an_archive_writes_where_it_is_told_and_nowhere_else() {
     setup.command(&["restore", "a.archive", "--outside"]).unwrap();
     assert_eq!(std::fs::read_to_string(&rules).unwrap(), "topic read #\n");
     assert!(config.exists());
+
+    // Its configuration may call any folder its data folder, such as one of scripts that root runs.
+    std::fs::remove_file(&config).unwrap();
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("script"), "echo").unwrap();
+    let (_, told) = setup.command(&["restore", "a.archive"]).unwrap_err();
+    assert!(told.contains("what is there is no gateway's"), "{told}");
+    assert_eq!(std::fs::read_dir(&data).unwrap().count(), 1);
 }
 
 /// A copy of a gateway that is busy: everything that was acknowledged before it is in it, once and in order, whatever checkpoints and segments come and go meanwhile.

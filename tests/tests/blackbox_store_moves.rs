@@ -1,7 +1,7 @@
 //! The store goes from memory to the disk and back while clients are connected and publish: none of them notices, and what is promised is kept.
 
 use headgate_mqtt_codec::Qos;
-use headgate_tests::blackbox::{Daemon, Message, Peer, Setup, Transport, eventually};
+use headgate_tests::blackbox::{Daemon, Message, Peer, Setup, Transport, eventually, headgate};
 use serde_json::{Value, json};
 
 const EXPIRY: u32 = 3600;
@@ -125,4 +125,27 @@ fn a_store_that_finds_no_room_on_the_disk_stays_in_memory_and_says_so() {
     let (mut reader, present) = Peer::connect(port, "reader", false, EXPIRY).unwrap();
     assert!(present);
     assert_eq!(heard(&mut reader, 101).len(), 101);
+}
+
+/// Where the store is in memory, no lock of a store keeps a second gateway away.
+#[test]
+fn a_second_gateway_gets_no_data_folder_that_one_has() {
+    let setup = Setup::with("[store]\ndurability = \"memory\"\n");
+    let daemon = setup.start();
+    std::fs::write(
+        setup.folder().join("second.toml"),
+        with(&setup, "power-loss").replace("bind = \"127.0.0.1:", "bind = \"127.0.0.2:"),
+    )
+    .unwrap();
+    let second = std::process::Command::new(headgate())
+        .args(["run", "--config", "second.toml"])
+        .current_dir(setup.folder())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&second.stderr);
+    assert!(
+        !second.status.success() && told.contains("a gateway runs with this data folder"),
+        "{told}"
+    );
+    assert_eq!(store(&daemon)["place"], "memory");
 }

@@ -363,8 +363,8 @@ impl Users {
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create(true).truncate(false);
         // A pipe would be waited for.
-        let without_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-        options.mode(0o600).custom_flags(without_waiting);
+        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
+        options.mode(0o600).custom_flags(flags.bits().cast_signed());
         options.open(path.with_extension("lock"))
     }
 

@@ -500,7 +500,7 @@ fn provisioning_key_of(file: &ConfigFile) -> PathBuf {
 fn finish_provisioning(file: &ConfigFile) -> Option<Result<Taken, ProvisioningError>> {
     let data_dir = data_dir_of(file)?;
     // Another gateway that has the data folder does it itself.
-    let _hold = provisioning::is_unfinished(&data_dir).then(|| Hold::for_command(&data_dir).ok())??;
+    let _hold = provisioning::is_unfinished(&data_dir).then(|| Hold::take(&data_dir).ok())??;
     let _more_time = MoreTime::for_work("taking a provisioning file");
     provisioning::finish_waiting(&data_dir, &provisioning_key_of(file), file)
 }
@@ -627,7 +627,7 @@ fn hold_data(config: &Config) -> Result<Hold, OpenError> {
         folder: config.data_dir.clone(),
         cause,
     })?;
-    let hold = Hold::for_gateway(&config.data_dir)?;
+    let hold = Hold::take(&config.data_dir)?;
     archive::forget_snapshots(&config.data_dir)?;
     private::remove_unfinished(&config.data_dir);
     Ok(hold)

@@ -11,17 +11,39 @@ use std::path::{Path, PathBuf};
 
 /// Where a new store is written that shall take this one's place.
 pub(crate) fn moving(folder: &Path) -> PathBuf {
-    folder.with_extension("moving")
+    beside(folder, ".moving")
 }
 
 /// Where the store is that was there before.
 pub(crate) fn replaced(folder: &Path) -> PathBuf {
-    folder.with_extension("replaced")
+    beside(folder, ".replaced")
+}
+
+/// A folder may have a dot in its name: nobody else's is meant.
+fn beside(folder: &Path, end: &str) -> PathBuf {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(end);
+    name.into()
 }
 
 /// Links to the files of a store that is copied elsewhere.
 pub(crate) fn copying(folder: &Path) -> PathBuf {
     folder.join("copying")
+}
+
+/// In a store that is not used any more, for what it held went to memory.
+const OUTDATED: &str = "outdated";
+
+/// The store in this folder grows old from now on.
+pub(crate) fn note_outdated(folder: &Path) {
+    if let Err(error) = fs::write(folder.join(OUTDATED), "") {
+        tracing::debug!(%error, "a later start will not say that the store is old");
+    }
+}
+
+/// Whether it has grown old. It is told once.
+pub(crate) fn is_outdated(folder: &Path) -> bool {
+    fs::remove_file(folder.join(OUTDATED)).is_ok()
 }
 
 /// What an interrupted run has left.
@@ -34,23 +56,37 @@ pub(crate) fn clean_up(folder: &Path) -> Result<(), StoreError> {
     remove(&moving(folder))
 }
 
-/// The new store takes the place; the one that was there is in `store.replaced`.
+/// The new store takes the place; the one that was there is in `store.replaced`. After an error all is as before, as far as the disk lets it be.
 pub(crate) fn put_in_place(folder: &Path) -> Result<(), StoreError> {
-    let (new, old) = (moving(folder), replaced(folder));
-    remove(&old)?;
+    let (new, old) = (&moving(folder), &replaced(folder));
+    remove(old)?;
     if !folder.exists() {
-        rename(&new, folder)?;
-        return sync_parent(folder);
+        rename(new, folder)?;
+        return sync_parent(folder).inspect_err(|_| undo(&[(folder, new)]));
     }
-    rename(&new, &old)?;
-    sync_parent(folder)?;
-    if let Err(error) = exchange(&old, folder) {
+    rename(new, old)?;
+    sync_parent(folder).inspect_err(|_| undo(&[(old, new)]))?;
+    if let Err(error) = exchange(old, folder) {
         tracing::debug!(%error, "the file system cannot exchange folders");
-        rename(&old, &new)?;
-        rename(folder, &old)?;
-        rename(&new, folder)?;
+        rename(old, new)?;
+        rename(folder, old)?;
+        let placed = rename(new, folder).and_then(|()| sync_parent(folder));
+        return placed.inspect_err(|_| undo(&[(folder, new), (old, folder)]));
     }
-    sync_parent(folder)
+    sync_parent(folder).inspect_err(|_| {
+        if exchange(old, folder).is_ok() {
+            undo(&[(old, new)]);
+        }
+    })
+}
+
+fn undo(renames: &[(&Path, &Path)]) {
+    for (from, to) in renames {
+        // The first of two may not have been done.
+        if let Err(error) = fs::rename(from, to) {
+            tracing::debug!(%error, from = %from.display(), "it was not put back");
+        }
+    }
 }
 
 /// The other way round: the new one is not to be used after all.
@@ -64,11 +100,17 @@ pub(crate) fn put_back(folder: &Path) -> Result<(), StoreError> {
     remove(&moving(folder))
 }
 
-/// Removes a folder, if it is there.
+/// Removes a folder of ours, if it is there, or whatever has its name.
 pub(crate) fn remove(folder: &Path) -> Result<(), StoreError> {
-    match fs::remove_dir_all(folder) {
+    let removed = match fs::symlink_metadata(folder) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(folder),
+        Ok(_) => fs::remove_file(folder),
+        Err(error) => Err(error),
+    };
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(failed("remove what is left of a store", error))
+            let cause = format!("{}: {error}", folder.display());
+            Err(failed("remove what is left of a store", cause))
         }
         _ => Ok(()),
     }
@@ -197,5 +239,37 @@ mod tests {
             assert_eq!(is(&folder), expected, "{names:?}");
             assert!(!moving(&folder).exists(), "{names:?}");
         }
+    }
+
+    /// As where the store is a link to a folder of such a name.
+    #[test]
+    fn a_folder_with_a_dot_in_its_name_has_folders_of_its_own_beside_it() {
+        for (name, expected) in [
+            ("store", "store.moving"),
+            ("gw.1", "gw.1.moving"),
+            ("store.moving", "store.moving.moving"),
+        ] {
+            assert_eq!(
+                moving(&Path::new("disk").join(name)),
+                Path::new("disk").join(expected)
+            );
+        }
+        let (parent, folder) = here(&[("store.moving", "data"), ("gw.moving", "foreign")]);
+        for name in ["store.moving", "gw.1"] {
+            clean_up(&folder.with_file_name(name)).unwrap();
+        }
+        assert_eq!(is(&parent.path().join("store.moving")), "data");
+        assert_eq!(is(&parent.path().join("gw.moving")), "foreign");
+    }
+
+    #[test]
+    fn what_has_the_name_and_is_no_folder_is_in_nobodys_way() {
+        let (parent, folder) = here(&[("store", "old")]);
+        fs::write(moving(&folder), "a file").unwrap();
+        std::os::unix::fs::symlink(parent.path().join("nowhere"), replaced(&folder)).unwrap();
+        clean_up(&folder).unwrap();
+        remove(&replaced(&folder)).unwrap();
+        assert_eq!(all(&folder), ("old".into(), String::new(), String::new()));
+        assert!(fs::symlink_metadata(moving(&folder)).is_err());
     }
 }

@@ -50,6 +50,8 @@ impl ToDisk {
     pub(crate) fn begin(folder: &Path, settings: DiskSettings) -> Result<Self, StoreError> {
         let new = folders::moving(folder);
         folders::remove(&new)?;
+        // Where others may write, too, one of theirs may be there by now.
+        std::fs::create_dir(&new).map_err(|e| failed("make the new store", e))?;
         // Nothing is promised before it is in use.
         let quick = DiskSettings {
             durability: Durability::ProcessCrash,

@@ -281,6 +281,7 @@ impl ToFolder {
             Stage::Linking(_) | Stage::Nothing => {}
         }
         super::tell_left(folders::remove(&self.folder));
+        drop(self.arrive);
         self.ended.tell(Err(error));
     }
 }

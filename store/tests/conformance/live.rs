@@ -247,6 +247,7 @@ fn a_kill_on_the_way_to_memory_loses_nothing() {
         }
     }
     assert!(n > 150, "it went in {} steps", n - 140);
+    assert!(place.path().join("outdated").exists());
     assert_eq!(shown(&mut store), twin.image());
     // And back: what is on the disk is older than what is in memory, and nobody wants it.
     arrive(&mut store, StorePlace::Disk);

@@ -15,8 +15,8 @@ mod unpack;
 pub(crate) use make::{Making, Snapshot};
 pub(crate) use pack::{empty_snapshot, forget_snapshot, forget_snapshots, free_bytes, no_room_for_links};
 pub(crate) use place::{
-    Hold, UNFINISHED, finish_waiting, forget_restoring, forget_taken, place, replaced_by_restore, taken,
-    wait_for_start, withdraw,
+    Hold, UNFINISHED, finish_waiting, forget_restoring, forget_taken, is_foreign, place, replaced_by_restore,
+    taken, wait_for_start, withdraw,
 };
 pub(crate) use sealed::{Passphrase, is_sealed, look_at_header};
 pub(crate) use take::{Outward, Taking, brought};
@@ -131,6 +131,11 @@ pub(crate) enum ArchiveError {
     /// The target of an export.
     #[error("{} is there already: name another file, or write over it (--force)", .0.display())]
     IsThere(PathBuf),
+    /// The archive names a folder of somebody else.
+    #[error(
+        "{}: the archive's configuration has its data there, and what is there is no gateway's: name a configuration of your own (--config), or let the archive choose (--outside)", .0.display()
+    )]
+    Chosen(PathBuf),
     /// The target of a restore.
     #[error("{}: holds data already: with --force they are put aside, into a folder there", .0.display())]
     HasData(PathBuf),

@@ -35,7 +35,7 @@ const TAKEN: &str = "taken-back";
 /// Bytes of the name of such a folder.
 const LONGEST_NAME: u64 = 1_024;
 
-/// The data folder, for a gateway that runs with it, or for one command that no gateway may disturb. It ends with the process.
+/// The data folder, for one gateway that runs with it, or for one command that no gateway may disturb. It ends with the process.
 #[derive(Debug)]
 pub(crate) struct Hold(File);
 
@@ -47,16 +47,6 @@ impl Drop for Hold {
 }
 
 impl Hold {
-    /// For a gateway. A restore that was interrupted is finished first.
-    pub(crate) fn for_gateway(data_dir: &Path) -> Result<Self, ArchiveError> {
-        if is_unfinished(data_dir) {
-            Self::for_command(data_dir)?;
-        }
-        let folder = File::open(data_dir).map_err(at(data_dir))?;
-        locked(folder.try_lock_shared(), data_dir)?;
-        Ok(Self(folder))
-    }
-
     /// With nobody else, and nothing finished.
     fn alone(data_dir: &Path) -> Result<Self, ArchiveError> {
         let folder = File::open(data_dir).map_err(at(data_dir))?;
@@ -64,8 +54,8 @@ impl Hold {
         Ok(Self(folder))
     }
 
-    /// For a command, while no gateway runs. A restore that was interrupted is finished first.
-    pub(crate) fn for_command(data_dir: &Path) -> Result<Self, ArchiveError> {
+    /// A restore that was interrupted is finished first.
+    pub(crate) fn take(data_dir: &Path) -> Result<Self, ArchiveError> {
         let hold = Self::alone(data_dir)?;
         if is_unfinished(data_dir) {
             finish(data_dir)?;
@@ -102,6 +92,14 @@ pub(crate) fn replaced_by_restore(data_dir: &Path) -> Vec<String> {
     let paths = ours().map(|ours| data_dir.join(ours));
     let there = paths.filter(|path| is_there(path));
     there.map(|path| path.display().to_string()).collect()
+}
+
+/// Whether there is something in a folder, and nothing of a gateway.
+pub(crate) fn is_foreign(folder: &Path) -> bool {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten();
+    // A disk of its own has one from the beginning.
+    let mut names = names.filter(|entry| entry.file_name() != "lost+found");
+    names.next().is_some() && !has_data(folder)
 }
 
 /// Whether there is what would have to be replaced.

@@ -175,7 +175,7 @@ fn what_belongs_elsewhere_gets_its_name_with_the_rest() {
             false => drop(place(&data_dir).unwrap()),
             true => {
                 fs::rename(&unpacked, data_dir.join("restored")).unwrap();
-                drop(Hold::for_command(&data_dir).unwrap());
+                drop(Hold::take(&data_dir).unwrap());
             }
         }
         assert_eq!(fs::read(&users).unwrap(), b"theirs");
@@ -402,8 +402,8 @@ fn an_interrupted_restore_is_finished() {
         }
         // By a command as by a start.
         match old_moved % 2 {
-            0 => drop(Hold::for_gateway(&data_dir).unwrap()),
-            _ => drop(Hold::for_command(&data_dir).unwrap()),
+            0 => drop(Hold::take(&data_dir).unwrap()),
+            _ => drop(Hold::take(&data_dir).unwrap()),
         }
         assert_eq!(
             text(&data_dir, "users.json").unwrap(),
@@ -436,7 +436,7 @@ fn what_waits_for_the_next_start_is_taken_by_it_whole() {
         fs::create_dir(&etc).unwrap();
         fs::write(etc.join("headgate.toml"), "old").unwrap();
         fs::set_permissions(etc.join("headgate.toml"), fs::Permissions::from_mode(0o640)).unwrap();
-        let gateway = Hold::for_gateway(&data_dir).unwrap();
+        let gateway = Hold::take(&data_dir).unwrap();
         let unpacked = prepare(&data_dir, true).unwrap();
         unpack(&file, None, &unpacked).unwrap();
         let mut outside = Outside::new(&data_dir);
@@ -494,7 +494,7 @@ fn what_waits_for_the_next_start_is_taken_by_it_whole() {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o640, "{at}");
-        let _gateway = Hold::for_gateway(&data_dir).unwrap();
+        let _gateway = Hold::take(&data_dir).unwrap();
     }
 }
 
@@ -507,7 +507,7 @@ fn what_is_not_ready_or_withdrawn_leaves_the_old_data() {
         let (data_dir, rules) = (folder.path().join("b"), folder.path().join("rules"));
         filled(&data_dir);
         fs::write(data_dir.join("users.json"), "old").unwrap();
-        let _gateway = Hold::for_gateway(&data_dir).unwrap();
+        let _gateway = Hold::take(&data_dir).unwrap();
         let unpacked = prepare(&data_dir, true).unwrap();
         unpack(&file, None, &unpacked).unwrap();
         let mut outside = Outside::new(&data_dir);
@@ -534,12 +534,12 @@ fn what_is_not_ready_or_withdrawn_leaves_the_old_data() {
 #[test]
 fn a_gateway_and_a_command_do_not_have_the_data_together() {
     let folder = tempfile::tempdir().unwrap();
-    let gateway = Hold::for_gateway(folder.path()).unwrap();
-    let refused = Hold::for_command(folder.path()).unwrap_err();
+    let gateway = Hold::take(folder.path()).unwrap();
+    let refused = Hold::take(folder.path()).unwrap_err();
     assert!(matches!(refused, ArchiveError::InUse(_)));
     drop(gateway);
-    let _command = Hold::for_command(folder.path()).unwrap();
-    assert!(Hold::for_gateway(folder.path()).is_err());
+    let _command = Hold::take(folder.path()).unwrap();
+    assert!(Hold::take(folder.path()).is_err());
 }
 
 /// An export that was killed leaves a file; the next one removes it, but not that of one that is under way.

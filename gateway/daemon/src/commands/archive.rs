@@ -63,7 +63,7 @@ pub struct RestoreCommand {
     /// What the archive is encrypted by: the first line of this file.
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
-    /// Let the archive's configuration have its users and rules written anywhere, not only beside it and in the data folder. Whoever made the archive can write files then.
+    /// Let the archive's configuration have its data, users and rules written anywhere: data also into a folder with files of others, users and rules not only beside it and in the data folder. Whoever made the archive can write files then.
     #[arg(long)]
     outside: bool,
     /// Answer in JSON.
@@ -95,7 +95,7 @@ impl ExportCommand {
             reserve: 0,
             stop: &CancellationToken::new(),
         };
-        let manifest = match Hold::for_command(&config.data_dir) {
+        let manifest = match Hold::take(&config.data_dir) {
             Ok(_hold) => making.of_stopped(&self.file)?,
             Err(ArchiveError::InUse(_)) => export_running(&self.file, &making)?,
             Err(error) => return Err(error.into()),
@@ -146,12 +146,15 @@ impl RestoreCommand {
             None => config_for(&NEEDED, self.config.as_deref())?,
         };
         let data_dir = &config.data_dir;
+        if new.is_some() && !self.outside && archive::is_foreign(data_dir) {
+            return Err(ArchiveError::Chosen(data_dir.clone()).into());
+        }
         acting.as_owner_of(data_dir)?;
         fs::create_dir_all(data_dir).map_err(|cause| ArchiveError::File {
             path: data_dir.clone(),
             cause,
         })?;
-        let hold = Hold::for_command(data_dir)?;
+        let hold = Hold::take(data_dir)?;
         let taking = Taking {
             file: &self.file,
             passphrase: passphrase.as_ref(),

@@ -254,7 +254,7 @@ fn take(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<(), Comm
         path: data_dir.clone(),
         cause,
     })?;
-    let _hold = match Hold::for_command(data_dir) {
+    let _hold = match Hold::take(data_dir) {
         Ok(hold) => hold,
         Err(ArchiveError::InUse(_)) => {
             drop(acting);
@@ -319,7 +319,7 @@ fn finish(gateway: &Gateway, key: Option<PathBuf>) -> Result<(), CommandError> {
         gateway.answer(&json!({ "number": null }), |_| "no file waits".to_owned());
         return Ok(());
     }
-    let _hold = Hold::for_command(data_dir)?;
+    let _hold = Hold::take(data_dir)?;
     let key = key.unwrap_or_else(|| config.firmware.provisioning_key.clone());
     let done = provisioning::finish_waiting(data_dir, &key, &config_file(gateway)?);
     let number = taken_or_waits(data_dir, done)?.map(|taken| taken.number);

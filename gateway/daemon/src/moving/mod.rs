@@ -274,7 +274,7 @@ impl Mover {
         let from = self.parts.data.now().to_owned();
         tracing::info!(from = %from.display(), to = %to.display(), "the data go to another folder");
         lead_back(to, &from)?;
-        let hold = Hold::for_gateway(to)?;
+        let hold = Hold::take(to)?;
         clear(to, None).await?;
         let mut socket = None;
         let before;
