@@ -158,6 +158,35 @@ fn links_and_settings_of_the_user_lead_root_nowhere() {
     assert_eq!(fs::metadata(alices).unwrap().uid(), 1_234);
 }
 
+/// The data are root's, and the users somebody's. Who adds users has that one's rights; what else is changed with them is root's.
+#[test]
+fn a_users_file_in_anothers_folder_leads_a_restore_of_roots_nowhere() {
+    let Some(machine) = Machine::new() else { return };
+    machine.setup.command(&["export", "all.hga"]).unwrap();
+    each(&machine.data(""), &mut |path| {
+        lchown(path, Some(0), Some(0)).unwrap()
+    });
+    let config = machine.setup.folder().join("headgate.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let alice = machine.setup.folder().join("alice");
+    fs::create_dir(&alice).unwrap();
+    symlink(machine.roots.join("shadow"), alice.join("users.json")).unwrap();
+    let of_alice = format!(
+        "auth.users_file = \"{}\"\n{text}",
+        alice.join("users.json").display()
+    );
+    fs::write(&config, of_alice).unwrap();
+    let restore = || machine.setup.command(&["restore", "--force", "all.hga"]);
+    lchown(&alice, Some(1_234), Some(1_234)).unwrap();
+    let (_, told) = restore().unwrap_err();
+    assert!(told.contains("user 1234's"), "{told}");
+    machine.nothing_of_roots_has_changed();
+    // A link in a folder of root's is root's own.
+    lchown(&alice, Some(0), Some(0)).unwrap();
+    fs::remove_file(alice.join("users.json")).unwrap();
+    restore().unwrap();
+}
+
 /// A group that may write a folder of root's may be that of the gateway's user.
 #[test]
 fn what_others_may_write_is_nothing_for_root_to_work_in() {

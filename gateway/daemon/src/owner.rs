@@ -38,6 +38,21 @@ impl Acting {
         self.take(|| other_than_root(configuration, asked_by(), Sudo::Anywhere))
     }
 
+    /// A file outside what is changed, in a folder of another user's: that user can let it be a link to any file, which would be root's to write.
+    pub(crate) fn may_write(&self, file: &Path) -> io::Result<()> {
+        if self.before.is_some() || !geteuid().is_root() {
+            return Ok(());
+        }
+        match other_than_root(file, asked_by(), Sudo::Anywhere)? {
+            None => Ok(()),
+            Some((place, owner)) => Err(io::Error::other(format!(
+                "{} is user {}'s, who can lead root elsewhere there: run this as the gateway's user (`runuser -u NAME -- headgate …`)",
+                place.display(),
+                owner.uid()
+            ))),
+        }
+    }
+
     fn take(&mut self, find: impl FnOnce() -> io::Result<Option<(PathBuf, Metadata)>>) -> io::Result<()> {
         if self.before.is_some() || !geteuid().is_root() {
             return Ok(());
@@ -218,6 +233,26 @@ mod tests {
         fs::write(path("b"), "").unwrap();
         let made = fs::metadata(path("data/a")).unwrap();
         assert_eq!((made.uid(), made.gid()), (4_711, 4_712));
+    }
+
+    #[test]
+    fn root_does_not_write_where_another_user_leads() {
+        let Some(above) = folder() else { return };
+        let path = |name: &str| above.path().join(name);
+        for (name, user) in [("data", 0), ("home", 4_711)] {
+            fs::create_dir(path(name)).unwrap();
+            lchown(path(name), Some(user), None).unwrap();
+        }
+        fs::write(path("roots"), "").unwrap();
+        symlink(path("roots"), path("home/users.json")).unwrap();
+        let mut acting = Acting::default();
+        acting.as_owner_of(&path("data")).unwrap();
+        acting.may_write(&path("data/users.json")).unwrap();
+        acting.may_write(&path("home/users.json")).unwrap_err();
+        acting.may_write(&path("home/none.json")).unwrap_err();
+        // With that user's rights it may be tried.
+        acting.as_owner_of(&path("home")).unwrap();
+        acting.may_write(&path("home/users.json")).unwrap();
     }
 
     #[test]

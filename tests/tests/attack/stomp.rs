@@ -44,6 +44,7 @@ fn memory_has_a_ceiling_for_stomp() {
             ),
         );
     }
+    eprintln!("{}", setup.log());
     third.end();
     assert!(daemon.is_alive(), "{}", setup.log());
     assert!(highest < CEILING, "{highest}");

@@ -19,7 +19,7 @@ pub(crate) use place::{
     taken, wait_for_start, withdraw,
 };
 pub(crate) use sealed::{Passphrase, is_sealed, look_at_header};
-pub(crate) use take::{Outward, Taking, brought};
+pub(crate) use take::{Outward, Taking, brought, files_outside};
 pub(crate) use unpack::look_into;
 
 use crate::private::{AUDIT, FILES, FOLDERS};

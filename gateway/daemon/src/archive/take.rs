@@ -213,7 +213,7 @@ impl Taking<'_> {
 }
 
 /// Files of users and rules that a configuration names.
-fn files_outside(config: &Config) -> Vec<PathBuf> {
+pub(crate) fn files_outside(config: &Config) -> Vec<PathBuf> {
     let mut files = acl_files(&config.auth);
     files.push(Access::users_file(&config.auth, &config.data_dir));
     files

@@ -150,6 +150,8 @@ impl RestoreCommand {
             return Err(ArchiveError::Chosen(data_dir.clone()).into());
         }
         acting.as_owner_of(data_dir)?;
+        let files = archive::files_outside(&config);
+        files.iter().try_for_each(|file| acting.may_write(file))?;
         fs::create_dir_all(data_dir).map_err(|cause| ArchiveError::File {
             path: data_dir.clone(),
             cause,

@@ -11,6 +11,7 @@ use crate::live::{self, ConfigFile};
 use crate::private;
 use crate::provisioning::{self, Document, Keys, ProvisioningError, Taken, check_own_new_key, sign};
 use clap::{Args, Subcommand};
+use headgate_auth::Access;
 use headgate_cli::Outcome;
 use hyper::Method;
 use serde_json::{Value, json};
@@ -248,6 +249,7 @@ fn doubts(file: &Path, content: &str, document: &Document) -> Result<Vec<String>
 fn take(gateway: &Gateway, file: &Path, key: Option<PathBuf>) -> Result<(), CommandError> {
     let text = read(file)?;
     let (config, acting) = config_to_change(&NEEDED, gateway.config(), data_dir)?;
+    acting.may_write(&Access::users_file(&config.auth, &config.data_dir))?;
     let data_dir = &config.data_dir;
     there_is_one(gateway.config(), data_dir)?;
     fs::create_dir_all(data_dir).map_err(|cause| CommandError::File {
@@ -313,7 +315,8 @@ fn config_file(gateway: &Gateway) -> Result<ConfigFile, CommandError> {
 }
 
 fn finish(gateway: &Gateway, key: Option<PathBuf>) -> Result<(), CommandError> {
-    let (config, _acting) = config_to_change(&NEEDED, gateway.config(), data_dir)?;
+    let (config, acting) = config_to_change(&NEEDED, gateway.config(), data_dir)?;
+    acting.may_write(&Access::users_file(&config.auth, &config.data_dir))?;
     let data_dir = &config.data_dir;
     if !provisioning::is_unfinished(data_dir) {
         gateway.answer(&json!({ "number": null }), |_| "no file waits".to_owned());
