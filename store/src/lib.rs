@@ -10,6 +10,7 @@ mod checkpoint;
 mod compaction;
 mod delta;
 mod disk;
+mod folder;
 mod format1;
 mod image;
 mod journal;
@@ -24,5 +25,6 @@ mod sim;
 mod tables;
 
 pub use disk::{DiskSettings, DiskStore, Durability};
+pub use folder::{has_store, is_in_store, remove_store};
 pub use live::LiveStore;
 pub use sim::{Disk, SimStore};

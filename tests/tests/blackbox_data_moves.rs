@@ -5,7 +5,7 @@ use headgate_mqtt_codec::Qos;
 use headgate_tests::blackbox::{Daemon, Message, Peer, Setup, Transport, eventually};
 use serde_json::{Value, json};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -197,6 +197,60 @@ fn the_data_come_back_with_a_change_that_is_not_confirmed() {
     });
 }
 
+/// The configuration that it goes back to names a file that the new one does not name.
+#[test]
+fn what_an_unconfirmed_change_goes_back_to_is_still_there() {
+    let rules = "[auth.acl_file]\nformat = \"mosquitto\"\npath = \"data/secrets/acl\"\n";
+    let setup = Setup::with(rules);
+    let secrets = setup.folder().join("data/secrets");
+    fs::create_dir_all(&secrets).unwrap();
+    fs::write(secrets.join("acl"), "topic readwrite #\n").unwrap();
+    let daemon = setup.start();
+    let mut writer = away(daemon.port(Transport::Tcp));
+    let other = text_with(&setup, "elsewhere").replace(rules.trim(), "");
+    assert!(!other.contains("acl"), "{other}");
+    fs::write(setup.folder().join("new.toml"), other).unwrap();
+    daemon.ask(&["config", "apply", "new.toml", "--confirm", "1h"]);
+    arrive(&daemon, "elsewhere");
+    writer.say(&[message(0)]);
+    eventually("what was left to go", || {
+        (names(&setup.folder().join("data")) == ["data-is-in", "secrets"]).then_some(())
+    });
+    let daemon = daemon.restart_as_it_is();
+    arrive(&daemon, "data");
+    assert_eq!(
+        fs::read_to_string(secrets.join("acl")).unwrap(),
+        "topic readwrite #\n"
+    );
+    assert_heard(daemon.port(Transport::Tcp), 0..1);
+}
+
+/// The store was put on another disk by a link, where other things are, and now all of it goes there.
+#[test]
+fn data_go_to_the_disk_that_the_store_is_on_already() {
+    let setup = Setup::new();
+    setup.start().stop();
+    let (data, disk) = (setup.folder().join("data"), setup.folder().join("disk"));
+    fs::create_dir_all(disk.join("photos")).unwrap();
+    for name in names(&data.join("store")) {
+        fs::rename(data.join("store").join(&name), disk.join(&name)).unwrap();
+    }
+    fs::remove_dir(data.join("store")).unwrap();
+    symlink(&disk, data.join("store")).unwrap();
+    let daemon = setup.start();
+    let mut writer = away(daemon.port(Transport::Tcp));
+    writer.say(&[message(0)]);
+    apply(&daemon, "disk");
+    arrive(&daemon, "disk");
+    eventually("what was left to go", || {
+        (names(&data) == ["data-is-in", "store"]).then_some(())
+    });
+    writer.say(&[message(1)]);
+    let daemon = daemon.restart_as_it_is();
+    assert_heard(daemon.port(Transport::Tcp), 0..2);
+    assert!(disk.join("photos").exists() && !disk.join("journal").exists());
+}
+
 /// What the configuration names by its old path stays there.
 #[test]
 fn files_that_the_configuration_names_stay_where_they_are() {
@@ -295,7 +349,7 @@ fn a_start_that_is_led_to_no_data_is_refused() {
     fs::write(setup.folder().join("headgate.toml"), text_with(&setup, "data")).unwrap();
     let (_, complaint) = setup.command(&["users", "list"]).unwrap_err();
     assert!(
-        complaint.contains("data-is-in") && complaint.contains("remove the file"),
+        complaint.contains("data-is-in") && complaint.contains("remove it if"),
         "{complaint}"
     );
     fs::rename(&away, &old).unwrap();

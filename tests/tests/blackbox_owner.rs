@@ -164,7 +164,7 @@ fn a_users_file_in_anothers_folder_leads_a_restore_of_roots_nowhere() {
     let Some(machine) = Machine::new() else { return };
     machine.setup.command(&["export", "all.hga"]).unwrap();
     each(&machine.data(""), &mut |path| {
-        lchown(path, Some(0), Some(0)).unwrap()
+        lchown(path, Some(0), Some(0)).unwrap();
     });
     let config = machine.setup.folder().join("headgate.toml");
     let text = fs::read_to_string(&config).unwrap();

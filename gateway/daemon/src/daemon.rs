@@ -477,7 +477,10 @@ async fn serve(
 /// Takes a backup that waits for this start. Where the data of before are now.
 fn finish_restore(file: &ConfigFile) -> Result<Option<PathBuf>, ArchiveError> {
     match data_dir_of(file) {
-        Some(data_dir) => archive::finish_waiting(&data_dir),
+        Some(data_dir) => {
+            moving::finish_interrupted(&data_dir)?;
+            archive::finish_waiting(&data_dir)
+        }
         None => Ok(None),
     }
 }

@@ -452,6 +452,15 @@ impl Live {
         (valid.history.entries().to_vec(), until)
     }
 
+    /// What was valid before and may be again, as it was written.
+    pub(crate) async fn texts_before(&self) -> Vec<String> {
+        let valid = self.0.valid.lock().await;
+        let entries = valid.history.entries().iter();
+        let texts = entries.filter_map(|entry| valid.history.text(entry.number).ok());
+        let unconfirmed = valid.unconfirmed.iter().map(|change| change.before.clone());
+        texts.chain(unconfirmed).collect()
+    }
+
     /// Reads the file again.
     pub(crate) async fn reload(&self) -> Result<Applied, ApplyError> {
         let mut valid = self.0.valid.lock().await;

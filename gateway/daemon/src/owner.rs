@@ -180,7 +180,7 @@ fn nobody_may_make(path: &Path, folder: &Path) -> io::Result<()> {
 }
 
 /// Of a path, the last one first. An absolute one begins with the root of all.
-fn names(path: &Path) -> Vec<PathBuf> {
+pub(crate) fn names(path: &Path) -> Vec<PathBuf> {
     let components = path.components().rev();
     let names = components.filter(|component| *component != Component::CurDir);
     names.map(|name| PathBuf::from(name.as_os_str())).collect()

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Folders that the gateway keeps in its data folder. An archive holds all of it, and a backup that is taken back takes the place of all.
 pub(crate) const FOLDERS: [&str; 10] = [
@@ -91,6 +91,19 @@ pub(crate) fn kept_beside_store() -> impl Iterator<Item = &'static str> {
         .filter(|name| !name.starts_with("headgate.toml"));
     let replaced = replaced.filter(|name| !FILES.contains(name) && !AUDIT.contains(name));
     folders.chain(FILES).chain(AUDIT).chain(replaced).chain(OTHERS)
+}
+
+/// Whether such a name is a folder's.
+pub(crate) fn is_folder_beside_store(name: &str) -> bool {
+    let is_store = name.starts_with("store");
+    (FOLDERS.contains(&name) && !is_store) || ["backups", "firmware", "provisioned.before"].contains(&name)
+}
+
+/// A file beside another one, of the same name with this end.
+pub(crate) fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
 }
 
 /// What a text file says, of at most so many bytes.

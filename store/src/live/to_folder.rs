@@ -83,7 +83,7 @@ impl std::fmt::Debug for ToFolder {
 }
 
 impl ToFolder {
-    /// Begins. What is in the new folder goes.
+    /// Begins. A store in the new folder goes; what else is there stays.
     pub(crate) fn begin(to: StoreMove, settings: DiskSettings, most_kept: u64) -> Self {
         Self {
             folder: std::path::absolute(&to.folder).unwrap_or(to.folder),
@@ -280,7 +280,9 @@ impl ToFolder {
             Stage::Following(to) | Stage::Settling(to) | Stage::Even(to) => to.forsake(),
             Stage::Linking(_) | Stage::Nothing => {}
         }
-        super::tell_left(folders::remove(&self.folder));
+        if let Err(error) = crate::remove_store(&self.folder) {
+            super::tell_left(Err(failed("remove what is left of a store", error)));
+        }
         drop(self.arrive);
         self.ended.tell(Err(error));
     }
@@ -329,7 +331,7 @@ impl Copy {
 
     fn copy(&mut self) -> io::Result<()> {
         if self.known.is_empty() {
-            remove_all(&self.to)?;
+            crate::remove_store(&self.to)?;
         }
         fs::create_dir_all(self.to.join("journal"))?;
         for SnapshotFile { name, bytes } in std::mem::take(&mut self.files) {
@@ -383,13 +385,6 @@ impl Copy {
 
 fn remove_file(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn remove_all(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

@@ -44,7 +44,7 @@ fn memory_has_a_ceiling_for_stomp() {
             ),
         );
     }
-    eprintln!("{}", setup.log());
+    assert!(third.is_at_work(), "{}", setup.log());
     third.end();
     assert!(daemon.is_alive(), "{}", setup.log());
     assert!(highest < CEILING, "{highest}");

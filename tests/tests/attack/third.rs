@@ -44,6 +44,11 @@ impl Third {
         Self { over, thread }
     }
 
+    /// As long as nobody has cut it off.
+    pub(crate) fn is_at_work(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
     /// Ends; everything that it sent has come back.
     pub(crate) fn end(self) -> Report {
         self.over.store(true, Ordering::Relaxed);

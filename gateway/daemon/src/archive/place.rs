@@ -15,7 +15,8 @@
 //! One that a gateway has [made ready](wait_for_start) while it runs is just that: nothing moves as long as the gateway holds the data.
 
 use super::{ArchiveError, at};
-use crate::private::{self, AUDIT, ours};
+use crate::moving;
+use crate::private::{self, AUDIT, beside, ours};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -47,8 +48,15 @@ impl Drop for Hold {
 }
 
 impl Hold {
-    /// With nobody else, and nothing finished.
+    /// With nobody else, and no restore finished.
     fn alone(data_dir: &Path) -> Result<Self, ArchiveError> {
+        let hold = Self::untouched(data_dir)?;
+        moving::finish(data_dir).map_err(at(data_dir))?;
+        Ok(hold)
+    }
+
+    /// With nobody else, and nothing finished.
+    pub(crate) fn untouched(data_dir: &Path) -> Result<Self, ArchiveError> {
         let folder = File::open(data_dir).map_err(at(data_dir))?;
         locked(folder.try_lock(), data_dir)?;
         Ok(Self(folder))
@@ -328,12 +336,6 @@ fn keep_replaced(path: &Path) -> Result<(), ArchiveError> {
             private::replace(&replaced, &bytes.map_err(at(path))?).map_err(at(&replaced))
         }
     }
-}
-
-fn beside(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.to_owned().into_os_string();
-    name.push(end);
-    name.into()
 }
 
 fn move_ours(from: &Path, to: &Path) -> Result<(), ArchiveError> {

@@ -32,6 +32,7 @@ mod users;
 mod wans;
 
 use crate::config::{Config, ConfigError, environment_variables, given_or_own, unread_here};
+use crate::moving;
 use crate::owner::Acting;
 use administrators::AdministratorsCommand;
 use alarms::AlarmsCommand;
@@ -94,6 +95,7 @@ fn config_to_change(
     }
     let config = config_for(needed, path)?;
     acting.as_owner_of(&place(&config))?;
+    moving::finish_interrupted(&config.data_dir)?;
     Ok((config, acting))
 }
 

@@ -1,7 +1,7 @@
 //! The modules that write to the log: their levels may be set by themselves.
 
 /// Names as `log.level` takes them, and what is told there. A name stands for all modules below it too; `headgate` for all.
-pub(crate) const MODULES: [(&str, &str); 81] = [
+pub(crate) const MODULES: [(&str, &str); 80] = [
     ("headgate", "all of the following"),
     (
         "headgate_access::service",
@@ -154,10 +154,6 @@ pub(crate) const MODULES: [(&str, &str); 81] = [
     (
         "headgate_daemon::wans",
         "ways out of which another one is taken, which work again, and which do not",
-    ),
-    (
-        "headgate_daemon::whereabouts",
-        "folders that do not say where the data are",
     ),
     (
         "headgate_shell",

@@ -1,11 +1,12 @@
 //! What the gateway keeps in its data folder beside the store, copied to another folder.
 //!
-//! The first [pass](Copy::pass) copies all of it, while everybody reads and writes. Each next one copies what has changed since. The last is made while nobody
-//! writes, and has little to do.
+//! The copy is made in a folder of its own ([`ARRIVING`]) in the new one. The first [pass](Copy::pass) copies all of it, while everybody reads and writes. Each next
+//! one copies what has changed since. The last is made while nobody writes, and has little to do. Then all is [put in its place](place).
 
+use super::named::Named;
 use crate::private;
-use std::collections::{BTreeSet, HashMap};
-use std::ffi::{OsStr, OsString};
+use headgate_store::remove_store;
+use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, symlink};
@@ -13,10 +14,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+/// The copy that is not in its place yet. Where this is, a store beside it is a copy, too.
+pub(super) const ARRIVING: &str = "data-arrives";
 /// Two changes of a file within this time may look like one.
 const TICK: Duration = Duration::from_secs(1);
-/// What is in the names of damaged parts of a store.
-const SET_ASIDE: [&str; 2] = [".damaged-", ".unreadable-"];
 /// Bytes after which it is looked whether the copy is still wanted.
 const PIECE: usize = 1 << 20;
 
@@ -24,6 +25,9 @@ const PIECE: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Copy {
     from: PathBuf,
+    /// The new data folder.
+    goal: PathBuf,
+    /// Where the copy is made.
     to: PathBuf,
     /// Files as they were when they were copied, by their paths in the folder.
     known: HashMap<PathBuf, Version>,
@@ -46,13 +50,17 @@ fn is_same(then: &Version, now: &Version) -> bool {
 }
 
 impl Copy {
-    pub(super) fn new(from: &Path, to: &Path) -> Self {
-        Self {
+    /// Of one folder for another, which has none yet.
+    pub(super) fn new(from: &Path, to: &Path) -> io::Result<Self> {
+        let copy = Self {
             from: from.to_owned(),
-            to: to.to_owned(),
+            goal: to.to_owned(),
+            to: to.join(ARRIVING),
             known: HashMap::new(),
             left: 0,
-        }
+        };
+        fs::create_dir(&copy.to)?;
+        Ok(copy)
     }
 
     /// Copies what is new, and removes what is gone. All of it is on the disk when this returns. Bytes that were copied. More than `most` are an error.
@@ -77,10 +85,8 @@ impl Copy {
             return self.copy_folder(name, is_wanted);
         }
         if found.is_symlink() {
-            // It may lead on from where it is.
-            let leads_to = fs::canonicalize(&from).or_else(|_| fs::read_link(&from))?;
             remove(&to)?;
-            return symlink(leads_to, &to);
+            return symlink(self.target(&from)?, &to);
         }
         if !found.is_file() {
             return Ok(());
@@ -98,6 +104,23 @@ impl Copy {
         copy_file(&from, &to, is_wanted)?;
         self.known.insert(name.to_owned(), now);
         Ok(())
+    }
+
+    /// Where the copy of a link leads: to what is copied, or else to what it led to.
+    fn target(&self, link: &Path) -> io::Result<PathBuf> {
+        let written = fs::read_link(link)?;
+        let (Ok(target), Ok(folder)) = (fs::canonicalize(link), fs::canonicalize(&self.from)) else {
+            return Ok(written);
+        };
+        let copied = target.strip_prefix(folder).ok().filter(|inside| {
+            let mut kept = private::kept_beside_store();
+            kept.any(|name| inside.starts_with(name))
+        });
+        Ok(match copied {
+            Some(_) if written.is_relative() => written,
+            Some(inside) => self.goal.join(inside),
+            None => target,
+        })
     }
 
     fn copy_folder(&mut self, name: &Path, is_wanted: &AtomicBool) -> io::Result<()> {
@@ -163,25 +186,91 @@ fn bytes_of(path: &Path) -> u64 {
     }
 }
 
-/// Whether there is something in a folder that a gateway has there.
-pub(super) fn has_data(folder: &Path) -> bool {
-    let names = private::kept_beside_store().chain(private::STORES);
-    let mut names = names.chain(crate::archive::UNFINISHED);
-    names.any(|name| fs::symlink_metadata(folder.join(name)).is_ok())
+/// All names that a gateway has in a folder.
+fn all_names() -> impl Iterator<Item = &'static str> {
+    let unfinished = crate::archive::UNFINISHED.into_iter();
+    private::kept_beside_store()
+        .chain(private::STORES)
+        .chain(unfinished)
 }
 
-/// Removes all that a gateway has in a folder, but for these names. What is left is told.
-pub(super) fn remove_data(folder: &Path, but: &BTreeSet<OsString>) -> Vec<PathBuf> {
+/// Whether there is something in a folder that a gateway has there.
+pub(super) fn has_data(folder: &Path) -> bool {
+    all_names().any(|name| fs::symlink_metadata(folder.join(name)).is_ok())
+}
+
+/// What is in the way of data in a folder that they have left before, but for the files that were named there: a store, or what looks like data.
+pub(super) fn in_the_way(folder: &Path, named: &Named) -> Option<PathBuf> {
+    let folder = fs::canonicalize(folder).ok()?;
+    let is_in_the_way = |name: &&str| match (*name, fs::symlink_metadata(folder.join(name))) {
+        (_, Err(_)) => false,
+        // Parts that were set aside may be left of it.
+        ("store", Ok(_)) => headgate_store::has_store(&folder.join(name)),
+        // Others' files in them stay where they are.
+        (name, Ok(found)) if found.is_dir() => !private::is_folder_beside_store(name),
+        (name, Ok(_)) => !named.has(&folder.join(name)),
+    };
+    all_names().find(is_in_the_way).map(|name| folder.join(name))
+}
+
+/// Removes a copy that is not used, with the store beside it.
+pub(super) fn remove_copy(folder: &Path) -> io::Result<()> {
+    let copy = folder.join(ARRIVING);
+    if fs::symlink_metadata(&copy).is_err() {
+        return Ok(());
+    }
+    remove_store(&folder.join("store"))?;
+    remove(&copy)
+}
+
+/// Puts a whole copy in its place. Files that are there already are the ones that configurations name: of two the one counts that was changed last. Goes on with what was
+/// interrupted.
+pub(super) fn place(folder: &Path) -> io::Result<()> {
+    let copy = folder.join(ARRIVING);
+    if fs::symlink_metadata(&copy).is_err() {
+        return Ok(());
+    }
+    place_folder(&copy, folder)?;
+    File::open(folder)?.sync_all()
+}
+
+fn place_folder(from: &Path, to: &Path) -> io::Result<()> {
+    let entries: io::Result<Vec<fs::DirEntry>> = fs::read_dir(from)?.collect();
+    for entry in entries? {
+        let (new, there) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type()?;
+        match fs::symlink_metadata(&there) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::rename(&new, &there)?,
+            Err(error) => return Err(error),
+            Ok(found) if found.is_dir() && kind.is_dir() => place_folder(&new, &there)?,
+            Ok(found) if found.is_dir() || kind.is_dir() => {
+                fs::rename(&there, private::beside(&there, ".replaced"))?;
+                fs::rename(&new, &there)?;
+            }
+            Ok(found) if found.is_symlink() || found.modified()? >= entry.metadata()?.modified()? => {
+                fs::remove_file(&new)?;
+            }
+            Ok(_) => fs::rename(&new, &there)?,
+        }
+    }
+    File::open(to)?.sync_all()?;
+    fs::remove_dir(from)
+}
+
+/// Removes all that a gateway has in a folder, but for files that are named, and for what is not the gateway's. What is left is told.
+pub(super) fn remove_data(folder: &Path, named: &Named) -> Vec<PathBuf> {
     let mut left = Vec::new();
+    let Ok(folder) = fs::canonicalize(folder) else {
+        return left;
+    };
     // An export that goes on looks whether its copy of the store is still there.
     for name in private::STORES.into_iter().chain(private::kept_beside_store()) {
         let path = folder.join(name);
-        if fs::symlink_metadata(&path).is_err() {
-            continue;
-        }
-        if but.contains(OsStr::new(name)) {
-            left.push(path);
-        } else if let Err(error) = remove_with_target(&path) {
+        let removed = match name {
+            "store" => remove_linked_store(&path, &mut left),
+            _ => remove_but(&path, named, &mut left),
+        };
+        if let Err(error) = removed {
             tracing::warn!(path = %path.display(), %error, "what the gateway had in its data folder is not removed");
             left.push(path);
         }
@@ -189,31 +278,32 @@ pub(super) fn remove_data(folder: &Path, but: &BTreeSet<OsString>) -> Vec<PathBu
     left
 }
 
-/// A store may be a link to another disk: what is there goes, too. What was set aside of it because it could not be read is the operator's.
-fn remove_with_target(path: &Path) -> io::Result<()> {
-    let is_store = path.file_name().is_some_and(|name| name == "store");
-    if is_store && !remove_what_is_in(path)? {
-        return Err(io::Error::other(
-            "a part of it that could not be read was set aside there",
-        ));
+/// It may be a link to another disk. What was set aside of it because it could not be read is the operator's, and so is what else is there.
+fn remove_linked_store(path: &Path, left: &mut Vec<PathBuf>) -> io::Result<()> {
+    match remove_store(path)? {
+        true => remove(path),
+        false => {
+            left.push(path.to_owned());
+            Ok(())
+        }
     }
-    remove(path)
 }
 
-/// Whether nothing is left.
-fn remove_what_is_in(folder: &Path) -> io::Result<bool> {
-    let mut is_empty = true;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let is_set_aside = SET_ASIDE.iter().any(|part| name.to_string_lossy().contains(part));
-        is_empty &= match entry.file_type()?.is_dir() {
-            _ if is_set_aside => false,
-            true => remove_what_is_in(&entry.path())? && remove(&entry.path()).is_ok(),
-            false => remove(&entry.path()).map(|()| true)?,
-        };
+fn remove_but(path: &Path, named: &Named, left: &mut Vec<PathBuf>) -> io::Result<()> {
+    if fs::symlink_metadata(path).is_err() {
+        return Ok(());
     }
-    Ok(is_empty)
+    if named.has(path) {
+        left.push(path.to_owned());
+        return Ok(());
+    }
+    if !named.has_below(path) {
+        return remove(path);
+    }
+    for entry in fs::read_dir(path)? {
+        remove_but(&entry?.path(), named, left)?;
+    }
+    Ok(())
 }
 
 /// Removes a file, a link, or a folder with all that is in it, if there is one.

@@ -1,15 +1,17 @@
 //! The data go to another folder while the gateway runs, when `data_dir` says so.
 //!
 //! 1. The new folder says that the data are in the old one ([`whereabouts`]). So whoever goes by the new configuration finds them, also after a power cut.
-//! 2. Everything is copied there, the store and [files], while everybody goes on. What changes meanwhile is copied again.
-//! 3. When the copy of the store has all that is committed, the rest is copied for the last time, while nobody writes. The new folder says no more that the data
-//!    are elsewhere: that is the moment from which on they are there. The old folder says that they have gone.
-//! 4. What is left in the old folder is removed, but for files that the configuration names.
+//! 2. Everything is copied there, the store and [files], while everybody goes on. What changes meanwhile is copied again. The copy has a folder of its own there
+//!    ([`files::ARRIVING`]): whatever fails, nothing else is removed.
+//! 3. When the copy of the store has all that is committed, the rest is copied for the last time, while nobody writes. The new folder says where the data came from,
+//!    then the old one says that they have gone: that is the moment from which on they are in the new one. The files are put in their places there.
+//! 4. What is left in the old folder is removed, but for files that a configuration names.
 //!
 //! Always true: one of both folders has all data, and the other one says so, also when it does not get them after all. What fails leaves the data where they are, and is tried again
-//! each minute.
+//! each minute. A folder that does not say any more what it said in the beginning is another one, of somebody else's: it gets nothing, and nothing in it is changed.
 
 mod files;
+mod named;
 
 use crate::alarms::{Alarms, Severity, Trouble};
 use crate::api::Control;
@@ -18,13 +20,13 @@ use crate::config::Config;
 use crate::incoming::RESERVE;
 use crate::live::Live;
 use crate::whereabouts::{self, is_below, is_same};
-use files::Copy;
+use files::{ARRIVING, Copy};
 use headgate_auth::Users;
 use headgate_auth::data_dir::{DataDir, Move};
 use headgate_bus::handle::Hub;
 use headgate_model::StoreError;
+use named::Named;
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -135,6 +137,12 @@ pub(crate) fn settle(new: &mut Config, now: &Path) -> Result<bool, Unfit> {
     if is_below(&wanted, now) || is_below(now, &wanted) {
         return Err(Unfit::Below(wanted, now.to_owned()));
     }
+    // The store may be a link to another disk.
+    if let Ok(store) = fs::canonicalize(now.join("store"))
+        && headgate_store::is_in_store(&store, &whereabouts::real(&wanted))
+    {
+        return Err(Unfit::Below(wanted, store));
+    }
     match files::has_data(&wanted) {
         true => Err(Unfit::HasData(wanted)),
         false => Ok(true),
@@ -153,12 +161,15 @@ pub(crate) fn prepare(new: &mut Config, now: &Path) -> Result<Option<Ready>, Unf
     };
     let made = (!wanted.exists()).then(|| wanted.clone());
     fs::create_dir_all(&wanted).map_err(failed)?;
+    if let Err(cause) = whereabouts::note_first(&wanted, now) {
+        let _ = made.iter().try_for_each(fs::remove_dir);
+        return Err(failed(cause));
+    }
     let ready = Ready {
         folder: wanted.clone(),
         made,
         is_kept: false,
     };
-    whereabouts::note(&wanted, now).map_err(failed)?;
     match leads_to(&wanted, now) {
         true => Ok(Some(ready)),
         false => Err(Unfit::Foreign(wanted)),
@@ -182,6 +193,17 @@ enum MoveError {
     /// Another gateway has the folder.
     #[error(transparent)]
     Held(#[from] ArchiveError),
+    /// It may be another one of the same name, such as the place where its disk is not mounted.
+    #[error("{} does not say any more that the data are in {}: if it is to have them all the same, apply the configuration again", .to.display(), .from.display())]
+    Changed {
+        /// Where the data are.
+        from: PathBuf,
+        /// Where they should be.
+        to: PathBuf,
+    },
+    /// Somebody has put data there.
+    #[error("{} is in the way: there are data of a gateway already, or what looks so", .0.display())]
+    InTheWay(PathBuf),
     /// A file.
     #[error("{0}")]
     File(#[from] io::Error),
@@ -273,24 +295,24 @@ impl Mover {
         let moves = Arc::new(self.begin(is_wanted).await?);
         let from = self.parts.data.now().to_owned();
         tracing::info!(from = %from.display(), to = %to.display(), "the data go to another folder");
-        lead_back(to, &from)?;
-        let hold = Hold::take(to)?;
-        clear(to, None).await?;
+        let hold = Arc::new(Mutex::new(Some(Hold::untouched(to)?)));
+        let named = self.named().await;
+        let (old, new) = (from.clone(), to.to_owned());
+        off_the_runtime(move || make_ready(&old, &new, &named)).await??;
         let mut socket = None;
-        let before;
-        let copied = self.copy(&moves, &from, to, is_wanted, hold, &mut socket);
-        match (copied.await, socket) {
+        let copied = self.copy(&moves, &from, to, is_wanted, &hold, &mut socket);
+        let before = match (copied.await, socket) {
             (Ok(()), socket) => {
                 let socket = socket.expect("it was opened before");
-                before = std::mem::replace(&mut self.socket, socket);
+                std::mem::replace(&mut self.socket, socket)
             }
             (Err(error), socket) => {
-                clear(to, socket).await?;
-                lead_back(to, &from)?;
+                clear(&from, to, socket).await;
                 return Err(error);
             }
-        }
+        };
         self.parts.live.arrived(to).await;
+        self.parts.alarms.set(ALARM, None);
         drop(moves);
         let left = self.leave(&from).await;
         drop(before);
@@ -309,12 +331,12 @@ impl Mover {
         from: &Path,
         to: &Path,
         is_wanted: &Arc<AtomicBool>,
-        hold: Hold,
+        hold: &Arc<Mutex<Option<Hold>>>,
         socket: &mut Option<Socket>,
     ) -> Result<(), MoveError> {
         let Parts { hub, serve, .. } = &self.parts;
         look_for_room(from, to, hub)?;
-        let mut copy = Copy::new(from, to);
+        let mut copy = Copy::new(from, to)?;
         for _ in 0..MOST_PASSES {
             let wanted = Arc::clone(is_wanted);
             let passed;
@@ -332,13 +354,14 @@ impl Mover {
         let arrive = {
             let (moves, from, to) = (Arc::clone(moves), from.to_owned(), to.to_owned());
             let (wanted, held) = (Arc::clone(is_wanted), Arc::clone(&self.parts.hold));
+            let hold = Arc::clone(hold);
             move || {
                 let arrived = moves.arrive(&to, || arrive(&mut copy, &from, &to, &wanted));
                 arrived.map_err(|cause| StoreError::Io {
                     what: "move the data",
                     cause: cause.to_string(),
                 })?;
-                *held.lock() = Some(hold);
+                *held.lock() = hold.lock().take();
                 Ok(())
             }
         };
@@ -365,50 +388,82 @@ impl Mover {
         }
     }
 
-    /// The gateway ended before it had removed what was in the folder of before.
+    /// The gateway ended before it had removed what was in the folder of before, or a copy that is not wanted any more.
     async fn leave_what_was_left(&self) {
         let here = self.parts.data.now().to_owned();
-        let Some(from) = whereabouts::came_from(&here) else {
-            return;
+        if let Some(from) = whereabouts::came_from(&here) {
+            let left = self.leave(&from).await;
+            tracing::info!(from = %from.display(), left, "what a move had left in the folder of before is removed");
+        }
+        let goal = whereabouts::goes_to(&here).filter(|goal| leads_to(goal, &here));
+        let is_wanted = |goal: &Path| {
+            let config = self.parts.config.borrow();
+            config.moves_to.as_deref().is_some_and(|to| is_same(to, goal))
         };
-        let left = self.leave(&from).await;
-        tracing::info!(from = %from.display(), left, "what a move had left in the folder of before is removed");
+        if let Some(goal) = goal.filter(|goal| !is_wanted(goal))
+            && let Ok(_hold) = Hold::untouched(&goal)
+        {
+            clear(&here, &goal, None).await;
+            tracing::info!(folder = %goal.display(), "a copy that is not wanted any more is removed");
+        }
     }
 
     /// Removes what is left in the folder of before. What stays, in words.
     async fn leave(&self, from: &Path) -> String {
-        let text = self.texts().await;
-        let folder = from.to_owned();
-        let left = off_the_runtime(move || {
-            let _ = fs::remove_file(folder.join("users.lock"));
-            files::remove_data(&folder, &whereabouts::named_in(&text, &folder))
-        });
-        let left = left.await.unwrap_or_default();
+        let (folder, named) = (from.to_owned(), self.named().await);
+        let here = self.parts.data.now().to_owned();
+        let left = off_the_runtime(move || remove_left(&folder, &here, &named)).await;
         // A command may have looked where the gateway is, and come only now.
         sleep(GRACE).await;
         let _ = fs::remove_file(crate::api::socket(from));
-        whereabouts::forget_origin(&self.parts.data.now());
+        let left = match left.and_then(|left| left) {
+            Ok(left) => left,
+            Err(error) => {
+                tracing::warn!(folder = %from.display(), %error, "what was in the folder of before is not removed");
+                return "all".to_owned();
+            }
+        };
+        if let Err(error) = whereabouts::forget_origin(&self.parts.data.now()) {
+            tracing::warn!(%error, "the data folder still says where the data came from");
+        }
+        let names = left.iter().map(|path| path.display().to_string());
         match left.is_empty() {
             true => "nothing".to_owned(),
-            false => left
-                .iter()
-                .map(|path| path.display().to_string())
-                .collect::<Vec<_>>()
-                .join(", "),
+            false => names.collect::<Vec<_>>().join(", "),
         }
     }
 
-    /// All that names files: the configuration, and bridges that were added.
-    async fn texts(&self) -> String {
-        let config = self.parts.live.config().await;
-        let mut texts = serde_json::to_string(&*config).unwrap_or_default();
-        let bridges = self.parts.data.join("bridges");
+    /// All files that the configuration names, that one of before names, which may be valid again, or a bridge that was added.
+    async fn named(&self) -> Named {
+        let Parts { live, data, .. } = &self.parts;
+        let mut named = Named::default();
+        let config = serde_json::to_value(&*live.config().await);
+        named.add_of(&config.unwrap_or_default());
+        let before = live.texts_before().await;
+        before.iter().for_each(|text| named.add_of_toml(text));
+        let bridges = data.join("bridges");
         for bridge in fs::read_dir(&*bridges.now()).into_iter().flatten().flatten() {
-            texts.push('\n');
-            texts.push_str(&fs::read_to_string(bridge.path()).unwrap_or_default());
+            named.add_of_toml(&fs::read_to_string(bridge.path()).unwrap_or_default());
         }
-        texts
+        named
     }
+}
+
+/// Before anything is copied.
+fn make_ready(from: &Path, to: &Path, named: &Named) -> Result<(), MoveError> {
+    if !leads_to(to, from) {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        return Err(MoveError::Changed { from, to });
+    }
+    files::remove_copy(to)?;
+    if let Some(path) = files::in_the_way(to, named) {
+        return Err(MoveError::InTheWay(path));
+    }
+    // It may have led there by others, which may lead elsewhere one day.
+    whereabouts::note(to, from)?;
+    whereabouts::forget_origin(to)?;
+    whereabouts::forget_origin(from)?;
+    Ok(whereabouts::note_goal(from, to)?)
 }
 
 /// The last step, while nobody writes.
@@ -419,16 +474,59 @@ fn arrive(copy: &mut Copy, from: &Path, to: &Path, is_wanted: &AtomicBool) -> io
     let _users = lock_users(from)?;
     copy.pass(is_wanted, MOST_AT_LAST)?;
     whereabouts::note_origin(to, from)?;
-    if let Err(error) = whereabouts::forget(to) {
-        // It may be gone from memory, and not from the disk.
-        whereabouts::note(to, from)?;
+    if let Err(error) = whereabouts::note(from, to) {
+        // It may be there although the disk says no.
+        whereabouts::forget_origin(to)?;
+        whereabouts::forget(from)?;
         return Err(error);
     }
     // From here on they are there.
-    if let Err(error) = whereabouts::note(from, to) {
-        tracing::warn!(folder = %from.display(), %error, "the folder does not say that the data have gone elsewhere: a gateway that is started there begins empty");
+    if let Err(error) = finish(to) {
+        tracing::error!(folder = %to.display(), %error, "not all files of the data are in their places: the next start goes on with that");
     }
     Ok(())
+}
+
+/// Puts data in their places that came to this folder when the gateway ended, or removes a copy of which nothing came. The folder is held.
+pub(crate) fn finish(folder: &Path) -> io::Result<()> {
+    // Or somebody has removed what it said, so that the folder begins anew.
+    let says_nothing = matches!(whereabouts::next(folder), Ok(None));
+    let is_whole = whereabouts::has_origin(folder);
+    if whereabouts::came_from(folder).is_some() || (says_nothing && is_whole) {
+        files::place(folder)?;
+        return whereabouts::forget(folder);
+    }
+    match says_nothing {
+        true => files::remove_copy(folder),
+        false => Ok(()),
+    }
+}
+
+/// The same for a command, or a start, that goes by what is in the folder before it holds it.
+pub(crate) fn finish_interrupted(folder: &Path) -> Result<(), ArchiveError> {
+    if fs::symlink_metadata(folder.join(ARRIVING)).is_err() {
+        return Ok(());
+    }
+    match Hold::take(folder) {
+        // A gateway that runs does it itself.
+        Err(ArchiveError::InUse(_)) => Ok(()),
+        held => held.map(drop),
+    }
+}
+
+/// What is left in the folder of before, while nobody else has it.
+fn remove_left(from: &Path, here: &Path, named: &Named) -> io::Result<Vec<PathBuf>> {
+    let _hold = Hold::untouched(from).map_err(io::Error::other)?;
+    finish(here)?;
+    if !leads_to(from, here) {
+        return Err(io::Error::other(
+            "it does not say any more that the data have gone",
+        ));
+    }
+    let _ = fs::remove_file(from.join("users.lock"));
+    let left = files::remove_data(from, named);
+    whereabouts::forget_goal(from)?;
+    Ok(left)
 }
 
 /// Commands change the users, too: none does as long as this is held, and whoever waited for it sees that they have gone.
@@ -449,26 +547,24 @@ fn leads_to(to: &Path, from: &Path) -> bool {
     matches!(whereabouts::elsewhere(to), Ok(Some(folder)) if is_same(&folder, from))
 }
 
-/// Sees to it that it does: somebody may have removed it.
-fn lead_back(to: &Path, from: &Path) -> io::Result<()> {
-    if leads_to(to, from) {
-        return Ok(());
-    }
-    fs::create_dir_all(to)?;
-    whereabouts::note(to, from)
-}
-
-/// Removes a copy that is not used, and its socket.
-async fn clear(to: &Path, socket: Option<Socket>) -> io::Result<()> {
-    let to = to.to_owned();
-    off_the_runtime(move || {
+/// Removes a copy that is not used, and its socket. What cannot be removed now is before the next try.
+async fn clear(from: &Path, to: &Path, socket: Option<Socket>) {
+    let (old, new) = (from.to_owned(), to.to_owned());
+    let cleared = off_the_runtime(move || {
         if let Some(socket) = socket {
             drop(socket);
-            let _ = fs::remove_file(crate::api::socket(&to));
+            let _ = fs::remove_file(crate::api::socket(&new));
         }
-        files::remove_data(&to, &BTreeSet::new());
-    })
-    .await
+        // It may be another folder by now.
+        if leads_to(&new, &old) {
+            files::remove_copy(&new)?;
+            whereabouts::forget_origin(&new)?;
+        }
+        whereabouts::forget_goal(&old)
+    });
+    if let Err(error) = cleared.await.and_then(|cleared| cleared) {
+        tracing::warn!(folder = %to.display(), %error, "a copy of the data that is not used is left there");
+    }
 }
 
 fn look_for_room(from: &Path, to: &Path, hub: &Hub) -> Result<(), MoveError> {

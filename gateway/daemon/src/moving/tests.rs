@@ -48,11 +48,18 @@ impl Place {
 
     fn copy(&self) -> Copy {
         fs::create_dir_all(self.new_one()).unwrap();
-        Copy::new(&self.old(), &self.new_one())
+        Copy::new(&self.old(), &self.new_one()).unwrap()
     }
 
+    /// Of the copy.
     fn text(&self, name: &str) -> String {
-        fs::read_to_string(self.new_one().join(name)).unwrap_or_default()
+        fs::read_to_string(self.new_one().join(ARRIVING).join(name)).unwrap_or_default()
+    }
+
+    /// All the way, but for the store.
+    fn go(&self, from: &Path, to: &Path, named: &Named) {
+        make_ready(from, to, named).unwrap();
+        arrive(&mut Copy::new(from, to).unwrap(), from, to, &wanted()).unwrap();
     }
 }
 
@@ -129,7 +136,7 @@ fn each_pass_copies_what_has_changed_since_the_last() {
         (place.text("users.json"), place.text("configurations/2.toml")),
         ("{}".into(), "b".into())
     );
-    let mode = fs::metadata(place.new_one().join("users.json"))
+    let mode = fs::metadata(place.new_one().join(ARRIVING).join("users.json"))
         .unwrap()
         .permissions()
         .mode();
@@ -187,6 +194,7 @@ fn what_is_not_the_gateways_own_is_not_copied() {
 fn a_pass_copies_no_more_than_it_may() {
     let place = Place::new();
     assert_eq!(place.copy().pass(&wanted(), 8).unwrap(), 8);
+    files::remove_copy(&place.new_one()).unwrap();
     let error = place.copy().pass(&wanted(), 7).unwrap_err().to_string();
     assert!(error.contains("changes all the time"), "{error}");
 }
@@ -213,39 +221,217 @@ fn whenever_the_last_step_ends_one_folder_has_the_data() {
     whereabouts::note_origin(&place.new_one(), &place.old()).unwrap();
     assert_eq!(found(&place), (place.old(), place.old()));
     assert_eq!(whereabouts::came_from(&place.new_one()), None);
-    whereabouts::forget(&place.new_one()).unwrap();
-    // Both are whole.
-    assert_eq!(found(&place), (place.old(), place.new_one()));
+    finish(&place.new_one()).unwrap();
+    assert!(place.new_one().join(ARRIVING).exists(), "they are not there");
     whereabouts::note(&place.old(), &place.new_one()).unwrap();
     assert_eq!(found(&place), (place.new_one(), place.new_one()));
     assert_eq!(whereabouts::came_from(&place.new_one()), Some(place.old()));
+    // In the middle of putting them in their places.
+    fs::rename(
+        place.new_one().join(ARRIVING).join("users.json"),
+        place.new_one().join("users.json"),
+    )
+    .unwrap();
+    for _ in 0..2 {
+        finish(&place.new_one()).unwrap();
+        assert_eq!(found(&place), (place.new_one(), place.new_one()));
+        assert_eq!(
+            names(&place.new_one()),
+            ["audit.log", "configurations", "data-was-in", "users.json"]
+        );
+    }
 
     // The same at once.
     let place = Place::new();
     place.prepare("new").0.unwrap().unwrap().keep();
-    arrive(&mut place.copy(), &place.old(), &place.new_one(), &wanted()).unwrap();
+    place.go(&place.old(), &place.new_one(), &Named::default());
     assert_eq!(found(&place), (place.new_one(), place.new_one()));
 }
 
-/// Somebody has removed the new folder meanwhile, or put another one in its place.
+fn names(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = names
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Somebody has removed the new folder meanwhile, has mounted another one in its place, or begins anew there.
 #[test]
-fn a_folder_that_is_not_what_it_was_gets_no_data() {
+fn a_folder_that_is_not_what_it_was_gets_no_data_and_loses_none() {
     let place = Place::new();
     place.prepare("new").0.unwrap().unwrap().keep();
     let mut copy = place.copy();
     copy.pass(&wanted(), u64::MAX).unwrap();
     fs::remove_dir_all(place.new_one()).unwrap();
-    fs::create_dir(place.new_one()).unwrap();
+    fs::create_dir_all(place.new_one().join("backups")).unwrap();
+    for file in ["users.json", "clock", "backups/theirs"] {
+        fs::write(place.new_one().join(file), "theirs").unwrap();
+    }
+    let theirs = ["backups", "clock", "users.json"];
     arrive(&mut copy, &place.old(), &place.new_one(), &wanted()).unwrap_err();
+    let told = make_ready(&place.old(), &place.new_one(), &Named::default()).unwrap_err();
+    assert!(told.to_string().contains("does not say any more"), "{told}");
     assert_eq!(whereabouts::elsewhere(&place.old()).unwrap(), None);
-    lead_back(&place.new_one(), &place.old()).unwrap();
-    // What was removed is copied again, although it has not changed.
-    std::thread::sleep(Duration::from_millis(1_100));
-    copy.pass(&wanted(), u64::MAX).unwrap();
-    copy.pass(&wanted(), u64::MAX).unwrap();
-    fs::remove_file(place.new_one().join("users.json")).unwrap();
+    assert_eq!(names(&place.new_one()), theirs);
+    // Nor where it says what it said.
+    whereabouts::note(&place.new_one(), &place.old()).unwrap();
+    let told = make_ready(&place.old(), &place.new_one(), &Named::default()).unwrap_err();
+    assert!(told.to_string().contains("in the way"), "{told}");
+    whereabouts::forget(&place.new_one()).unwrap();
+    assert_eq!(names(&place.new_one()), theirs);
+}
+
+#[test]
+fn a_copy_that_is_not_used_goes_and_nothing_else() {
+    let place = Place::new();
+    place.prepare("new").0.unwrap().unwrap().keep();
+    fs::create_dir(place.new_one().join("secrets")).unwrap();
+    fs::write(place.new_one().join("secrets/theirs"), "").unwrap();
+    place.copy().pass(&wanted(), u64::MAX).unwrap();
+    fs::create_dir_all(place.new_one().join("store/journal")).unwrap();
+    fs::write(place.new_one().join("store/journal/0000000001.log"), "").unwrap();
+    // Killed: the next try begins anew.
+    make_ready(&place.old(), &place.new_one(), &Named::default()).unwrap();
+    assert_eq!(names(&place.new_one()), ["data-is-in", "secrets"]);
+    assert_eq!(names(&place.new_one().join("secrets")), ["theirs"]);
+    // Somebody lets the folder begin anew.
+    place.copy().pass(&wanted(), u64::MAX).unwrap();
+    whereabouts::forget(&place.new_one()).unwrap();
+    finish_interrupted(&place.new_one()).unwrap();
+    assert_eq!(names(&place.new_one()), ["secrets"]);
+}
+
+/// Files that a configuration names stay where they are, and may be renewed there. When the data come back, what was changed last counts.
+#[test]
+fn data_come_back_to_files_that_were_named() {
+    let place = Place::new();
+    let (old, new) = (place.old(), place.new_one());
+    fs::create_dir(old.join("certificates")).unwrap();
+    for name in ["named", "renewed", "unnamed"] {
+        fs::write(old.join("certificates").join(name), "first").unwrap();
+    }
+    place.prepare("new").0.unwrap().unwrap().keep();
+    let mut named = Named::default();
+    let folder = old.join("certificates");
+    named.add_of(&serde_json::json!([folder.join("named"), folder.join("renewed")]));
+    place.go(&old, &new, &named);
+    remove_left(&old, &new, &named).unwrap();
+    assert_eq!(names(&old), ["certificates", "data-is-in"]);
+    assert_eq!(names(&folder), ["named", "renewed"]);
+
+    // Renewed at once there and where it was copied to; and others' files.
+    let at = |path: &Path, text: &str, seconds| {
+        fs::write(path, text).unwrap();
+        let later = std::time::SystemTime::now() + Duration::from_secs(seconds);
+        File::options()
+            .write(true)
+            .open(path)
+            .unwrap()
+            .set_modified(later)
+            .unwrap();
+    };
+    at(&folder.join("named"), "second", 20);
+    at(&new.join("certificates/named"), "older", 10);
+    at(&new.join("certificates/renewed"), "second", 10);
+    fs::create_dir(old.join("backups")).unwrap();
+    fs::write(old.join("backups/theirs"), "").unwrap();
+    // A try that fails takes nothing away.
+    make_ready(&new, &old, &named).unwrap();
+    Copy::new(&new, &old).unwrap().pass(&wanted(), u64::MAX).unwrap();
+    make_ready(&new, &old, &named).unwrap();
+    let text = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    assert_eq!(
+        (text("named"), text("renewed")),
+        ("second".into(), "first".into())
+    );
+
+    place.go(&new, &old, &named);
+    remove_left(&new, &old, &named).unwrap();
+    assert_eq!(
+        (text("named"), text("renewed")),
+        ("second".into(), "second".into())
+    );
+    assert_eq!(text("unnamed"), "first");
+    assert_eq!(names(&old.join("backups")), ["theirs"]);
+    assert_eq!(names(&new), ["data-is-in"]);
+}
+
+/// A full disk has no room for a file, and a link needs none; one that fails has neither.
+#[test]
+fn data_whose_folder_cannot_say_that_they_have_gone_stay() {
+    let place = Place::new();
+    place.prepare("new").0.unwrap().unwrap().keep();
+    let mut copy = place.copy();
+    fs::create_dir(place.old().join("data-is-in.new")).unwrap();
+    arrive(&mut copy, &place.old(), &place.new_one(), &wanted()).unwrap_err();
+    fs::remove_dir(place.old().join("data-is-in.new")).unwrap();
+    for folder in [place.old(), place.new_one()] {
+        let found = whereabouts::elsewhere(&folder).unwrap().unwrap_or(folder);
+        assert_eq!(found, place.old());
+    }
     arrive(&mut copy, &place.old(), &place.new_one(), &wanted()).unwrap();
-    assert_eq!(place.text("users.json"), "{}");
+    assert_eq!(
+        whereabouts::elsewhere(&place.old()).unwrap(),
+        Some(place.new_one())
+    );
+}
+
+/// As programs that renew certificates make them.
+#[test]
+fn links_to_what_is_copied_lead_to_the_copy() {
+    let place = Place::new();
+    let folder = place.old().join("certificates");
+    fs::create_dir_all(folder.join("v1")).unwrap();
+    fs::write(folder.join("v1/x.pem"), "one").unwrap();
+    symlink("v1/x.pem", folder.join("x.pem")).unwrap();
+    symlink(folder.join("v1"), folder.join("now")).unwrap();
+    symlink("nowhere", folder.join("gone")).unwrap();
+    fs::write(place.old().join("notes.txt"), "mine").unwrap();
+    symlink("../notes.txt", folder.join("mine")).unwrap();
+    place.prepare("new").0.unwrap().unwrap().keep();
+    place.go(&place.old(), &place.new_one(), &Named::default());
+    remove_left(&place.old(), &place.new_one(), &Named::default()).unwrap();
+    let copied = place.new_one().join("certificates");
+    assert_eq!(fs::read_to_string(copied.join("x.pem")).unwrap(), "one");
+    assert_eq!(fs::read_to_string(copied.join("now/x.pem")).unwrap(), "one");
+    assert_eq!(fs::read_to_string(copied.join("mine")).unwrap(), "mine");
+    assert_eq!(fs::read_link(copied.join("gone")).unwrap(), Path::new("nowhere"));
+}
+
+/// A store may be a link to another disk, to which all the data go one day.
+#[test]
+fn data_go_beside_the_store_that_a_link_leads_to_and_not_into_it() {
+    let place = Place::new();
+    let disk = place.0.path().join("disk");
+    for folder in ["journal", "photos"] {
+        fs::create_dir_all(disk.join(folder)).unwrap();
+    }
+    symlink(&disk, place.old().join("store")).unwrap();
+    assert!(place.refused("disk/journal").contains("none of both"));
+    assert!(place.refused("disk/journal/new").contains("none of both"));
+    for goal in ["disk", "disk/headgate"] {
+        let (ready, _) = place.prepare(goal);
+        drop(ready.unwrap().unwrap());
+    }
+    place.prepare("disk").0.unwrap().unwrap().keep();
+    place.go(&place.old(), &disk, &Named::default());
+    fs::create_dir(disk.join("store")).unwrap();
+    fs::write(disk.join("store/export"), "").unwrap();
+    remove_left(&place.old(), &disk, &Named::default()).unwrap();
+    assert_eq!(
+        names(&disk),
+        [
+            "audit.log",
+            "configurations",
+            "data-was-in",
+            "photos",
+            "store",
+            "users.json"
+        ]
+    );
+    assert!(disk.join("store/export").exists());
 }
 
 #[test]
@@ -259,20 +445,15 @@ fn the_folder_of_before_is_left_empty_but_for_what_the_configuration_names() {
     }
     fs::write(place.old().join("notes.txt"), "mine").unwrap();
     fs::create_dir(place.0.path().join("disk")).unwrap();
-    fs::write(place.0.path().join("disk/journal"), "").unwrap();
+    fs::write(place.0.path().join("disk/export"), "").unwrap();
     symlink(place.0.path().join("disk"), place.old().join("store")).unwrap();
-    let but = BTreeSet::from(["configurations".into()]);
-    let left = files::remove_data(&place.old(), &but);
-    assert_eq!(left, [place.old().join("configurations")]);
-    let names = fs::read_dir(place.old()).unwrap();
-    let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
-    names.sort();
-    assert_eq!(names, ["configurations", "notes.txt"]);
-    assert_eq!(
-        fs::read_dir(place.0.path().join("disk")).unwrap().count(),
-        0,
-        "it was the store"
-    );
+    let mut named = Named::default();
+    named.add_of(&place.old().join("configurations/1.toml").to_str().unwrap().into());
+    let left = files::remove_data(&place.old(), &named);
+    assert_eq!(left, [place.old().join("configurations/1.toml")]);
+    assert_eq!(names(&place.old()), ["configurations", "notes.txt"]);
+    assert_eq!(names(&place.old().join("configurations")), ["1.toml"]);
+    assert!(names(&place.0.path().join("disk")).is_empty(), "it was the store");
 }
 
 /// What a start could not read it has kept for whoever can.
@@ -288,7 +469,7 @@ fn parts_of_the_store_that_were_set_aside_are_left() {
     ] {
         fs::write(place.old().join(name), "").unwrap();
     }
-    let left = files::remove_data(&place.old(), &BTreeSet::new());
+    let left = files::remove_data(&place.old(), &Named::default());
     assert_eq!(left, [place.old().join("store")]);
     assert!(place.old().join("store/tables.damaged-1").exists());
     assert!(place.old().join("store/journal/0000000002.unreadable-1").exists());
