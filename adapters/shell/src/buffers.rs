@@ -56,6 +56,15 @@ pub(crate) fn rest(buffer: &mut BytesMut) {
     }
 }
 
+/// Gives up the room that a little in a large buffer does not need: the one who held it before may have had more.
+pub(crate) fn fit(buffer: &mut BytesMut) {
+    if buffer.len() <= ROOM && buffer.capacity() > ROOM {
+        let mut small = BytesMut::with_capacity(ROOM);
+        small.extend_from_slice(buffer);
+        *buffer = small;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +96,16 @@ mod tests {
         rest(&mut buffer);
         lend(&mut buffer);
         assert_eq!(buffer, "half a packet");
+    }
+
+    #[test]
+    fn a_little_in_a_large_buffer_keeps_a_small_one() {
+        let mut buffer = BytesMut::with_capacity(LARGEST);
+        buffer.extend_from_slice(b"half a packet");
+        fit(&mut buffer);
+        assert_eq!((&buffer[..], buffer.capacity()), (&b"half a packet"[..], ROOM));
+        let mut large = BytesMut::from(&[0; LARGEST][..]);
+        fit(&mut large);
+        assert_eq!(large.len(), LARGEST);
     }
 }

@@ -355,6 +355,11 @@ where
         if held <= SMALL_BUFFERS || memory.allows(Want::ToWait, memory.used()) {
             return false;
         }
+        // It may have been lent buffers that others have let grow.
+        let held = self.fit_buffers();
+        if held <= SMALL_BUFFERS {
+            return false;
+        }
         let mut scratch = self.scratch.take().unwrap_or_else(|| self.connections.lend());
         tracing::info!(
             listener = self.permit.listener(),
@@ -366,6 +371,18 @@ where
         self.seat.submit_all(&mut scratch.out.bus);
         self.connections.tally.add(&mut scratch.out.counts);
         true
+    }
+
+    /// Bytes that it holds for what is really there.
+    fn fit_buffers(&mut self) -> usize {
+        let mut held = self.endpoint.held();
+        if let Some(scratch) = &mut self.scratch {
+            buffers::fit(&mut scratch.reading);
+            buffers::fit(&mut scratch.writing);
+            held += scratch.reading.capacity() + scratch.writing.capacity();
+        }
+        self.seat.hold_buffers(held);
+        held
     }
 
     fn step(&mut self, input: Input<E::In, E::Sessions>, now: Instant, scratch: &mut Scratch<E>) {

@@ -55,6 +55,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+/// A gateway that was killed while it waited for the disk has its data folder until the disk has answered.
+const LAST_BREATH: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(50);
 /// How long clients may take to hear that the gateway stops.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -630,7 +633,13 @@ fn hold_data(config: &Config) -> Result<Hold, OpenError> {
         folder: config.data_dir.clone(),
         cause,
     })?;
-    let hold = Hold::take(&config.data_dir)?;
+    let begun = std::time::Instant::now();
+    let hold = loop {
+        match Hold::take(&config.data_dir) {
+            Err(ArchiveError::InUse(_)) if begun.elapsed() < LAST_BREATH => std::thread::sleep(LOOK),
+            hold => break hold?,
+        }
+    };
     archive::forget_snapshots(&config.data_dir)?;
     private::remove_unfinished(&config.data_dir);
     Ok(hold)
