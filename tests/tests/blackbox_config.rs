@@ -776,7 +776,7 @@ fn a_fault_elsewhere_does_not_keep_from_users_and_store() {
     );
 }
 
-/// A file that is no TOML hides the running gateway from no command that asks it: the configuration of before can be taken back. What would write into a
+/// A file that is no TOML hides the running gateway from no command that asks it: the valid configuration can be taken back. What would write into a
 /// data folder by itself does not guess which one is meant.
 #[test]
 fn a_running_gateway_is_found_by_a_file_that_is_no_toml() {
@@ -788,7 +788,8 @@ fn a_running_gateway_is_found_by_a_file_that_is_no_toml() {
         let config = ["--config", "headgate.toml"];
         in_folder(setup.folder(), &[args, &config].concat(), &[])
     };
-    std::fs::write(&file, format!("max_connections = 77\n{text}")).unwrap();
+    let valid = format!("max_connections = 77\n{text}");
+    std::fs::write(&file, &valid).unwrap();
     assert!(run(&["reload"]).status.success());
     let said_twice = format!("{text}[sys]\n[sys]\n");
     for (broken, fault) in [
@@ -818,10 +819,17 @@ fn a_running_gateway_is_found_by_a_file_that_is_no_toml() {
             );
         }
     }
+    // What is valid comes back first, then what was valid before. The edit is kept.
     let output = run(&["config", "rollback"]);
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        said.contains("they are kept in") && !said.contains("max_connections"),
+        "{said}"
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), valid);
     assert!(complaints(&run(&["status"])).is_empty());
+    assert!(run(&["config", "rollback"]).status.success());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
     daemon.stop();
 
     // Nothing runs: who would write there does not take what the line says.
@@ -921,7 +929,7 @@ fn reading_again_tells_what_has_changed() {
         "listener mqttsn/sn: changed\n",
         "rules: changed\n",
         "\nstore.durability: \"power-loss\" → \"memory\"\n",
-        "the store is on its way: `headgate status` says where it is\n",
+        "the store goes there, unless it is there: `headgate status` says where it is\n",
     ] {
         assert!(said.contains(told), "{told}\n{said}");
     }

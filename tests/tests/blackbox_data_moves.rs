@@ -37,6 +37,11 @@ fn status(daemon: &Daemon<'_>) -> Value {
     daemon.ask(&["status"])
 }
 
+/// As the status says it.
+fn absolute(daemon: &Daemon<'_>, data_dir: &str) -> Value {
+    daemon.setup().folder().join(data_dir).to_str().into()
+}
+
 fn has_alarm(daemon: &Daemon<'_>) -> bool {
     let status = status(daemon);
     let mut alarms = status["alarms"].as_array().unwrap().iter();
@@ -47,7 +52,7 @@ fn arrive(daemon: &Daemon<'_>, data_dir: &str) {
     eventually("the data to arrive", || {
         let status = status(daemon);
         let folder = &status["data_dir"];
-        (folder["path"] == data_dir && folder["moves_to"] == Value::Null).then_some(())
+        (folder["path"] == absolute(daemon, data_dir) && folder["moves_to"] == Value::Null).then_some(())
     });
 }
 
@@ -63,7 +68,7 @@ fn publish_until_arrival(daemon: &Daemon<'_>, writer: &mut Peer, data_dir: &str,
             writer.say(&[message(next)]);
             next += 1;
         }
-        (status(daemon)["data_dir"]["path"] == data_dir).then_some(next)
+        (status(daemon)["data_dir"]["path"] == absolute(daemon, data_dir)).then_some(next)
     })
 }
 
@@ -268,7 +273,10 @@ fn files_that_the_configuration_names_stay_where_they_are() {
     });
     assert!(setup.folder().join("elsewhere/secrets/acl").exists());
     let daemon = daemon.restart_as_it_is();
-    assert_eq!(status(&daemon)["data_dir"]["path"], "elsewhere");
+    assert_eq!(
+        status(&daemon)["data_dir"]["path"],
+        absolute(&daemon, "elsewhere")
+    );
 }
 
 #[test]
@@ -284,11 +292,12 @@ fn a_folder_that_cannot_have_the_data_is_refused_and_nothing_has_changed() {
         ("data/below", "none of both may be in the other"),
         ("file", "it is a file, not a folder"),
         ("/proc/headgate", "/proc"),
+        ("~/data", "`~` stands for nothing here"),
     ] {
         write_new(&setup, folder);
         let (_, complaint) = setup.command(&["config", "apply", "new.toml"]).unwrap_err();
         assert!(
-            complaint.contains(told) && complaint.contains("data_dir"),
+            complaint.contains(told) && complaint.contains("new.toml:1:1: data_dir: "),
             "{folder}: {complaint}"
         );
     }
@@ -298,7 +307,7 @@ fn a_folder_that_cannot_have_the_data_is_refused_and_nothing_has_changed() {
     );
     assert_eq!(
         status(&daemon)["data_dir"],
-        json!({ "path": "data", "moves_to": null })
+        json!({ "path": absolute(&daemon, "data"), "moves_to": null })
     );
     assert_eq!(names(&setup.folder().join("theirs")), ["users.json"]);
     assert!(!setup.folder().join("data/below").exists());
@@ -321,7 +330,7 @@ fn data_that_cannot_go_stay_and_the_alarm_says_why() {
     writer.say(&[message(1)]);
     assert_eq!(
         status(&daemon)["data_dir"],
-        json!({ "path": "data", "moves_to": "elsewhere" })
+        json!({ "path": absolute(&daemon, "data"), "moves_to": absolute(&daemon, "elsewhere") })
     );
     // Commands by the new configuration find the gateway where it is, and so does a start.
     let daemon = daemon.restart_as_it_is();

@@ -33,6 +33,7 @@ use crate::traces::Traces;
 use crate::trends::Trends;
 use crate::wans::{self, Wans};
 use crate::watch::{Watch, WatchedTls};
+use crate::whereabouts;
 use headgate_access::AccessService;
 use headgate_admin::{Admin, AuditEntry, AuditLog, Role};
 use headgate_auth::Access;
@@ -77,7 +78,7 @@ pub(crate) fn run(path: Option<&Path>) -> Outcome {
     let undone = undone && restored.is_none();
     let provisioned = finish_provisioning(&file);
     let Started {
-        startable: Startable { config, warnings },
+        startable: Startable { config, warnings, .. },
         text,
         instead,
     } = earlier::start(&file)?;
@@ -157,7 +158,12 @@ async fn serve(
     // From here on they do not end the process.
     let (hangup, user_signals) = (hangup()?, user_signals()?);
     let more_time = MoreTime::for_work("reading the store");
+    let is_new = private::all_ours().all(|name| !config.data_dir.join(name).exists());
     *hold.lock() = Some(hold_data(&config)?);
+    if is_new {
+        let folder = whereabouts::absolute(&config.data_dir);
+        tracing::info!(data_dir = %folder.display(), "the data folder is new: there are no sessions and no messages yet");
+    }
     // Until then a command could change both, such as `provision take`: the data would be of another configuration.
     if written.instead.is_none() && written.file.text()? != written.text {
         return Err("the configuration was changed while the gateway started: start it again".into());

@@ -16,6 +16,7 @@ use crate::keeps::Keeps;
 use crate::listeners::{ListenerChange, Listeners, ListenersError};
 use crate::log::{LogError, LogHandle};
 use crate::moving::{self, Ready};
+use crate::private::beside;
 use crate::starts::Starts;
 use crate::sys::unix_time;
 use crate::whereabouts::is_same;
@@ -29,7 +30,6 @@ use headgate_model::store::{StorePlace, StoreSettings};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -212,9 +212,6 @@ pub(crate) enum ApplyError {
         #[source]
         cause: io::Error,
     },
-    /// The data cannot go there.
-    #[error("data_dir: {0}")]
-    DataDir(#[from] moving::Unfit),
     /// It is longer than is kept.
     #[error("the configuration has {0} bytes, allowed are {LONGEST}")]
     TooLong(usize),
@@ -287,12 +284,6 @@ pub(crate) fn undo_unconfirmed(path: &Path) -> Result<bool, ApplyError> {
     })?;
     private::remove(&before).map_err(failed)?;
     Ok(true)
-}
-
-fn beside(path: &Path, end: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(end);
-    name.into()
 }
 
 /// Writes what is valid beside the file, and locks it.
@@ -476,8 +467,13 @@ impl Live {
     /// What would come of this text.
     pub(crate) async fn preview(&self, name: Option<&Path>, text: String) -> Result<Preview, ApplyError> {
         let valid = self.0.valid.lock().await;
-        let Startable { mut config, warnings } = read_new(name.or(Some(self.0.file.path())), &text)?;
-        tokio::task::block_in_place(|| moving::settle(&mut config, &self.0.parts.data.now()))?;
+        let Startable {
+            mut config,
+            warnings,
+            data_dir,
+        } = read_new(name.or(Some(self.0.file.path())), &text)?;
+        tokio::task::block_in_place(|| moving::settle(&mut config, &self.0.parts.data.now()))
+            .map_err(|unfit| data_dir.because(&unfit))?;
         Ok(Preview {
             changes: valid.config.changes(&config),
             warnings,
@@ -541,7 +537,8 @@ impl Live {
         Ok(())
     }
 
-    /// Goes back to an earlier configuration; without a number to the one before, which is what was valid when a change waits to be confirmed.
+    /// Goes back to an earlier configuration. Without a number that is what was valid when a change waits to be confirmed; or else what is valid, if something that was
+    /// never taken stands in the file; or else the one before.
     pub(crate) async fn roll_back(&self, number: Option<u64>) -> Result<Applied, ApplyError> {
         let mut valid = self.0.valid.lock().await;
         let before = || match valid.number {
@@ -551,12 +548,19 @@ impl Live {
         };
         let text = match (number, &valid.unconfirmed) {
             (None, Some(change)) => change.before.clone(),
+            (None, None) if self.is_edited(&valid) => valid.text.clone(),
             (None, None) => valid.history.text(before().ok_or(HistoryError::First)?)?,
             (Some(number), _) => valid.history.text(number)?,
         };
         let applied = self.change_back(&mut valid, text, Cause::Rollback).await?;
         self.settle(&mut valid)?;
         Ok(applied)
+    }
+
+    /// Whether the file says something else than what is valid.
+    fn is_edited(&self, valid: &Valid) -> bool {
+        let there = private::read(self.0.file.path(), private::LONGEST);
+        there.is_ok_and(|there| there != valid.text.as_bytes())
     }
 
     /// Nothing waits any more: neither here nor, after a restart, on the disk.
@@ -675,8 +679,10 @@ impl Live {
         let Startable {
             config: mut new,
             warnings,
+            data_dir,
         } = read;
-        let data_dir = tokio::task::block_in_place(|| moving::prepare(&mut new, &data.now()))?;
+        let data_dir = tokio::task::block_in_place(|| moving::prepare(&mut new, &data.now()))
+            .map_err(|unfit| data_dir.because(&unfit))?;
         let config = Arc::new(new);
         // Whoever could say no is asked first.
         let wanted_bridges = config.checked_bridges()?;

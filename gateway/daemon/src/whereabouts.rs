@@ -79,10 +79,14 @@ pub(crate) fn next(folder: &Path) -> Result<Option<PathBuf>, Lost> {
     let Ok(known) = fs::symlink_metadata(&link) else {
         return Ok(None);
     };
-    let to = fs::read_link(&link).map_err(|cause| Lost::Unreadable {
-        link: link.clone(),
-        cause,
-    })?;
+    let to = match fs::read_link(&link) {
+        // It has just gone: the data came here.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        to => to.map_err(|cause| Lost::Unreadable {
+            link: link.clone(),
+            cause,
+        })?,
+    };
     let found = fs::metadata(&to).and_then(|found| match found.is_dir() {
         true => Ok(found),
         false => Err(rustix::io::Errno::NOTDIR.into()),

@@ -91,7 +91,6 @@ impl From<ApplyError> for Failure {
             | ApplyError::Access(_)
             | ApplyError::Listeners(_)
             | ApplyError::Log(_)
-            | ApplyError::DataDir(_)
             | ApplyError::TooLong(_) => StatusCode::UNPROCESSABLE_ENTITY,
             ApplyError::Runs
             | ApplyError::InTheWay(_)

@@ -4,6 +4,7 @@ use super::Control;
 use super::routes::Routes;
 use crate::metrics::{Family, Snapshot};
 use crate::recovery::RecoveryView;
+use crate::whereabouts::absolute;
 use axum::extract::State;
 use axum::response::Json;
 use headgate_admin::Role::Viewer;
@@ -184,8 +185,8 @@ async fn status(State(control): State<Control>) -> Json<Status> {
             process_bytes: process.resident,
         },
         data_dir: DataDirStatus {
-            path: control.counters.data_dir().now().to_owned(),
-            moves_to: config.moves_to.clone(),
+            path: absolute(&control.counters.data_dir().now()),
+            moves_to: config.moves_to.as_deref().map(absolute),
         },
         store: StoreStatus {
             place: store.place.name(),

@@ -69,7 +69,8 @@ impl ReloadCommand {
         // What cannot be need not be asked for.
         Config::load(self.gateway.config(), environment_variables())?;
         let applied = self.gateway.ask(Method::POST, "/api/v1/reload", None)?;
-        self.gateway.answer(&applied, words);
+        self.gateway
+            .answer(&applied, |applied| words(applied, Mood::Done));
         Ok(())
     }
 }
@@ -94,13 +95,13 @@ impl ConfigCommand {
                     None => given(&file)?,
                 };
                 let preview = post("preview", other)?;
-                gateway.answer(&preview, words);
+                gateway.answer(&preview, |preview| words(preview, Mood::Would));
             }
             Action::Apply { file, confirm } => {
                 let mut body = given(&file)?;
                 body["confirm_seconds"] = confirm.map_or(Value::Null, |time| time.as_secs().max(1).into());
                 let applied = post("apply", body)?;
-                gateway.answer(&applied, words);
+                gateway.answer(&applied, |applied| words(applied, Mood::Done));
             }
             Action::Confirm => {
                 let confirmed = post("confirm", json!({}))?;
@@ -108,7 +109,7 @@ impl ConfigCommand {
             }
             Action::Rollback { number } => {
                 let applied = post("rollback", json!({ "number": number }))?;
-                gateway.answer(&applied, words);
+                gateway.answer(&applied, |applied| words(applied, Mood::Done));
             }
             Action::History => {
                 let history = gateway.ask(Method::GET, &format!("{PATH}/history"), None)?;
@@ -140,8 +141,15 @@ fn given(file: &Path) -> Result<Value, CommandError> {
     Ok(json!({ "toml": toml, "name": file }))
 }
 
+/// What is told of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Done,
+    Would,
+}
+
 /// What came of a configuration, or would.
-fn words(applied: &Value) -> String {
+fn words(applied: &Value, mood: Mood) -> String {
     let of = |key: &str| applied[key].as_array().cloned().unwrap_or_default();
     let changes: Vec<String> = of("changes").iter().map(text).collect();
     let mut lines = at_most(&changes);
@@ -155,10 +163,18 @@ fn words(applied: &Value) -> String {
     }
     let is_move = |change: &String| change.starts_with("store.durability: ") && change.contains("\"memory\"");
     if changes.iter().any(is_move) {
-        lines.push("the store is on its way: `headgate status` says where it is".to_owned());
+        let way = match mood {
+            Mood::Done => "the store goes there, unless it is there: `headgate status` says where it is",
+            Mood::Would => "the store would go there, if it is not there",
+        };
+        lines.push(way.to_owned());
     }
     if changes.iter().any(|change| change.starts_with("data_dir: ")) {
-        lines.push("the data are on their way: `headgate status` says where they are".to_owned());
+        let way = match mood {
+            Mood::Done => "the data go there, unless they are there: `headgate status` says where they are",
+            Mood::Would => "the data would go there, if they are not there",
+        };
+        lines.push(way.to_owned());
     }
     lines.extend(
         of("warnings")
@@ -177,6 +193,7 @@ fn words(applied: &Value) -> String {
         ));
     }
     match lines.is_empty() {
+        true if mood == Mood::Would => "nothing would change".to_owned(),
         true => "nothing has changed".to_owned(),
         false => lines.join("\n"),
     }
@@ -207,7 +224,10 @@ fn table(history: &Value) -> String {
             text(&entry["by"]).replace('_', " "),
             match more {
                 0 => first,
-                more => format!("{first}, and {more} more"),
+                // What going back by itself has changed.
+                1 if first.starts_with("back to ") => format!("{first}: {}", changes[1]),
+                1 => format!("{first}, and one more change"),
+                more => format!("{first}, and {more} more changes"),
             },
         ]
     });
@@ -226,13 +246,16 @@ mod tests {
 
     #[test]
     fn what_came_of_a_configuration_is_told() {
-        let told = words(&json!({
-            "changes": ["mqtt.max_qos: 2 → 1"],
-            "listeners": { "tcp": "moved" },
-            "bridges": { "up": "unchanged", "down": "added" },
-            "rules": true,
-            "warnings": [],
-        }));
+        let told = words(
+            &json!({
+                "changes": ["mqtt.max_qos: 2 → 1"],
+                "listeners": { "tcp": "moved" },
+                "bridges": { "up": "unchanged", "down": "added" },
+                "rules": true,
+                "warnings": [],
+            }),
+            Mood::Done,
+        );
         let lines: Vec<&str> = told.lines().collect();
         let expected = [
             "mqtt.max_qos: 2 → 1",
@@ -241,15 +264,27 @@ mod tests {
             "rules: changed",
         ];
         assert_eq!(lines, expected);
-        let told = words(&json!({
-            "changes": ["store.durability: \"memory\" → \"power-loss\""],
-        }));
-        assert!(told.contains("the store is on its way"), "{told}");
-        let told = words(&json!({ "changes": ["data_dir: \"a\" → \"b\""] }));
-        assert!(told.contains("the data are on their way"), "{told}");
-        assert_eq!(
-            words(&json!({ "changes": [], "bridges": { "up": "unchanged" } })),
-            "nothing has changed"
-        );
+        for (change, done, would) in [
+            (
+                "store.durability: \"memory\" → \"power-loss\"",
+                "the store goes there",
+                "the store would go there",
+            ),
+            (
+                "data_dir: \"a\" → \"b\"",
+                "the data go there",
+                "the data would go there",
+            ),
+        ] {
+            let changes = json!({ "changes": [change] });
+            let (told, preview) = (words(&changes, Mood::Done), words(&changes, Mood::Would));
+            assert!(
+                told.contains(done) && preview.contains(would),
+                "{told}; {preview}"
+            );
+        }
+        let nothing = json!({ "changes": [], "bridges": { "up": "unchanged" } });
+        assert_eq!(words(&nothing, Mood::Done), "nothing has changed");
+        assert_eq!(words(&nothing, Mood::Would), "nothing would change");
     }
 }

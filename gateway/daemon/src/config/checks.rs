@@ -32,6 +32,11 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
     if config.data_dir.as_os_str().is_empty() {
         faults.push(Fault::new("data_dir", "the name of the folder is empty"));
     }
+    if config.data_dir.starts_with("~") {
+        let what =
+            "`~` stands for nothing here: name the folder from the root, such as `/home/joe/headgate-data`";
+        faults.push(Fault::new("data_dir", what));
+    }
     if config.sys.presence_qos > 2 {
         let what = format!("{} is out of range, allowed is 0 to 2", config.sys.presence_qos);
         faults.push(Fault::new("sys.presence_qos", what));

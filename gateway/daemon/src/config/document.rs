@@ -451,7 +451,7 @@ fn without_places(key: &str) -> String {
 }
 
 /// Some causes have several lines, as a regular expression's.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     lines.join(" ")
 }

@@ -259,6 +259,8 @@ pub(crate) struct Startable {
     pub config: Config,
     /// What is probably not as it was meant, but no reason not to start.
     pub warnings: Vec<Told>,
+    /// Where it names the data folder.
+    pub data_dir: Told,
 }
 
 /// The name of a gateway that was given none.
@@ -384,7 +386,12 @@ impl Config {
         let found = checks::warnings(&config).into_iter().chain(unread);
         let found = found.map(|fault| document.locate(fault));
         let warnings = warnings.into_iter().chain(found).collect();
-        Ok(Startable { config, warnings })
+        let data_dir = document.locate(Fault::new("data_dir", ""));
+        Ok(Startable {
+            config,
+            warnings,
+            data_dir,
+        })
     }
 
     /// The keys and sections of the top level.

@@ -1,5 +1,7 @@
 //! What an operator is told about a configuration: where, which key, what is wrong, what is allowed.
 
+use super::ConfigError;
+use super::document::one_line;
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -44,6 +46,12 @@ impl Told {
             key: String::new(),
             message,
         }
+    }
+
+    /// The same place, and why the setting there cannot be.
+    pub(crate) fn because(mut self, why: &impl fmt::Display) -> ConfigError {
+        self.message = one_line(&why.to_string());
+        vec![self].into()
     }
 
     /// Whether it says of the same place what is said already.
