@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const EXPIRY: u32 = 3600;
@@ -343,6 +344,37 @@ fn data_that_cannot_go_stay_and_the_alarm_says_why() {
     apply(&daemon, "third");
     arrive(&daemon, "third");
     assert_heard(daemon.port(Transport::Tcp), 0..3);
+}
+
+/// Its disk is not mounted any more, and the configuration is read again for another reason.
+#[test]
+fn a_new_folder_that_is_another_one_by_now_gets_nothing_until_somebody_says_so() {
+    let setup = Setup::new();
+    let daemon = setup.start();
+    let to = setup.folder().join("elsewhere");
+    fs::create_dir_all(to.join("control.sock")).unwrap();
+    apply(&daemon, "elsewhere");
+    eventually("the alarm", || has_alarm(&daemon).then_some(()));
+    fs::remove_dir_all(&to).unwrap();
+    fs::create_dir(&to).unwrap();
+    let file = setup.folder().join("headgate.toml");
+    let other = format!("{}[mqtt]\nmax_qos = 1\n", fs::read_to_string(&file).unwrap());
+    fs::write(&file, other).unwrap();
+    let told = Command::new("kill")
+        .args(["-HUP", &daemon.pid().to_string()])
+        .status();
+    assert!(told.unwrap().success());
+    eventually("it to be told", || {
+        setup
+            .log()
+            .contains("does not say any more that the data are in")
+            .then_some(())
+    });
+    assert!(names(&to).is_empty());
+    symlink(setup.folder().join("data"), to.join("data-is-in")).unwrap();
+    assert!(has_alarm(&daemon));
+    let daemon = daemon.restart_as_it_is();
+    arrive(&daemon, "elsewhere");
 }
 
 /// A disk that is not mounted is not taken for an empty folder.

@@ -681,8 +681,17 @@ impl Live {
             warnings,
             data_dir,
         } = read;
-        let data_dir = tokio::task::block_in_place(|| moving::prepare(&mut new, &data.now()))
-            .map_err(|unfit| data_dir.because(&unfit))?;
+        let goes_on = by == Cause::Reload && valid.config.moves_to.as_deref() == Some(new.wanted_data_dir());
+        let data_dir = match goes_on {
+            // Whether the folder is still the one it was is seen there.
+            true => {
+                new.data_dir.clone_from(&valid.config.data_dir);
+                new.moves_to.clone_from(&valid.config.moves_to);
+                None
+            }
+            false => tokio::task::block_in_place(|| moving::prepare(&mut new, &data.now()))
+                .map_err(|unfit| data_dir.because(&unfit))?,
+        };
         let config = Arc::new(new);
         // Whoever could say no is asked first.
         let wanted_bridges = config.checked_bridges()?;

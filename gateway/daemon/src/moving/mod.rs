@@ -194,7 +194,7 @@ enum MoveError {
     #[error(transparent)]
     Held(#[from] ArchiveError),
     /// It may be another one of the same name, such as the place where its disk is not mounted.
-    #[error("{} does not say any more that the data are in {}: if it is to have them all the same, apply the configuration again", .to.display(), .from.display())]
+    #[error("{to} does not say any more that the data are in {from}: if it is to have them all the same, let the user of the gateway say so by `ln -s {from} {to}/data-is-in`", to = .to.display(), from = .from.display())]
     Changed {
         /// Where the data are.
         from: PathBuf,
@@ -246,13 +246,22 @@ impl Mover {
     /// For ever.
     pub(crate) async fn keep(mut self) {
         let mut config = self.parts.config.clone();
-        self.leave_what_was_left().await;
         loop {
+            self.leave_what_was_left().await;
             let wanted = config.borrow_and_update().moves_to.clone();
             let Some(to) = wanted else {
                 self.parts.alarms.set(ALARM, None);
-                if config.changed().await.is_err() {
-                    return;
+                let again = async {
+                    match self.has_left_something() {
+                        true => sleep(RETRY).await,
+                        false => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    changed = config.changed() => if changed.is_err() {
+                        return;
+                    },
+                    () = again => {}
                 }
                 continue;
             };
@@ -388,21 +397,28 @@ impl Mover {
         }
     }
 
-    /// The gateway ended before it had removed what was in the folder of before, or a copy that is not wanted any more.
+    /// Whether something is still to be removed elsewhere.
+    fn has_left_something(&self) -> bool {
+        let here = self.parts.data.now();
+        whereabouts::came_from(&here).is_some() || whereabouts::goes_to(&here).is_some()
+    }
+
+    /// The gateway ended before it had removed what was in the folder of before, or a copy that is not wanted any more; or it could not be removed.
     async fn leave_what_was_left(&self) {
         let here = self.parts.data.now().to_owned();
         if let Some(from) = whereabouts::came_from(&here) {
             let left = self.leave(&from).await;
             tracing::info!(from = %from.display(), left, "what a move had left in the folder of before is removed");
         }
-        let goal = whereabouts::goes_to(&here).filter(|goal| leads_to(goal, &here));
         let is_wanted = |goal: &Path| {
             let config = self.parts.config.borrow();
             config.moves_to.as_deref().is_some_and(|to| is_same(to, goal))
         };
-        if let Some(goal) = goal.filter(|goal| !is_wanted(goal))
-            && let Ok(_hold) = Hold::untouched(&goal)
-        {
+        let Some(goal) = whereabouts::goes_to(&here).filter(|goal| !is_wanted(goal)) else {
+            return;
+        };
+        let hold = Hold::untouched(&goal);
+        if !matches!(hold, Err(ArchiveError::InUse(_))) {
             clear(&here, &goal, None).await;
             tracing::info!(folder = %goal.display(), "a copy that is not wanted any more is removed");
         }
@@ -452,8 +468,10 @@ impl Mover {
 /// Before anything is copied.
 fn make_ready(from: &Path, to: &Path, named: &Named) -> Result<(), MoveError> {
     if !leads_to(to, from) {
-        let (from, to) = (from.to_owned(), to.to_owned());
-        return Err(MoveError::Changed { from, to });
+        return Err(MoveError::Changed {
+            from: whereabouts::absolute(from),
+            to: whereabouts::absolute(to),
+        });
     }
     files::remove_copy(to)?;
     if let Some(path) = files::in_the_way(to, named) {
