@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Component, Path};
 
 /// All that a store makes in its folder, also for a moment.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "journal",
     "journal-begun",
     "tables",
@@ -18,6 +18,7 @@ const NAMES: [&str; 12] = [
     "lock",
     "outdated",
     "copying",
+    "exporting",
 ];
 /// What is in the names of damaged parts, which are for whoever can read them.
 const SET_ASIDE: [&str; 2] = [".damaged-", ".unreadable-"];

@@ -17,6 +17,7 @@
 use super::{ArchiveError, at};
 use crate::moving;
 use crate::private::{self, AUDIT, beside, ours};
+use crate::whereabouts;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -52,7 +53,14 @@ impl Hold {
     fn alone(data_dir: &Path) -> Result<Self, ArchiveError> {
         let hold = Self::untouched(data_dir)?;
         moving::finish(data_dir).map_err(at(data_dir))?;
-        Ok(hold)
+        // They may have gone while the lock was waited for.
+        match whereabouts::elsewhere(data_dir) {
+            Ok(None) => Ok(hold),
+            Ok(Some(_)) => Err(at(data_dir)(io::Error::other(
+                "the data have just gone to another folder: try again",
+            ))),
+            Err(lost) => Err(at(data_dir)(io::Error::other(lost))),
+        }
     }
 
     /// With nobody else, and nothing finished.

@@ -236,25 +236,63 @@ pub(super) fn place(folder: &Path) -> io::Result<()> {
 
 fn place_folder(from: &Path, to: &Path) -> io::Result<()> {
     let entries: io::Result<Vec<fs::DirEntry>> = fs::read_dir(from)?.collect();
+    let mut first_error = Ok(());
     for entry in entries? {
         let (new, there) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type()?;
-        match fs::symlink_metadata(&there) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::rename(&new, &there)?,
-            Err(error) => return Err(error),
-            Ok(found) if found.is_dir() && kind.is_dir() => place_folder(&new, &there)?,
-            Ok(found) if found.is_dir() || kind.is_dir() => {
-                fs::rename(&there, private::beside(&there, ".replaced"))?;
-                fs::rename(&new, &there)?;
-            }
-            Ok(found) if found.is_symlink() || found.modified()? >= entry.metadata()?.modified()? => {
-                fs::remove_file(&new)?;
-            }
-            Ok(_) => fs::rename(&new, &there)?,
-        }
+        // What cannot be placed keeps nothing else from its place.
+        let placed = place_one(&new, &there)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", there.display())));
+        first_error = first_error.and(placed);
     }
+    first_error?;
     File::open(to)?.sync_all()?;
     fs::remove_dir(from)
+}
+
+fn place_one(new: &Path, there: &Path) -> io::Result<()> {
+    let arrives = fs::symlink_metadata(new)?;
+    let found = match fs::symlink_metadata(there) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return take_place(new, there, &arrives),
+        found => found?,
+    };
+    if found.is_dir() && arrives.is_dir() {
+        return place_folder(new, there);
+    }
+    if found.is_symlink() && !arrives.is_dir() {
+        return fs::remove_file(new);
+    }
+    if found.is_file() && arrives.is_file() {
+        return match found.modified()? >= arrives.modified()? {
+            true => fs::remove_file(new),
+            false => take_place(new, there, &arrives),
+        };
+    }
+    // Two things of one name that cannot be one: both stay.
+    let aside = private::beside(there, ".arrived");
+    remove(&aside)?;
+    take_place(new, &aside, &arrives)
+}
+
+/// A folder in the new one may be on another disk.
+fn take_place(new: &Path, there: &Path, arrives: &Metadata) -> io::Result<()> {
+    match fs::rename(new, there) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {}
+        renamed => return renamed,
+    }
+    if arrives.is_dir() {
+        fs::create_dir(there)?;
+        return place_folder(new, there);
+    }
+    let copy = private::beside(there, ".new");
+    match arrives.is_symlink() {
+        true => {
+            remove(&copy)?;
+            symlink(fs::read_link(new)?, &copy)?;
+        }
+        false => copy_file(new, &copy, &AtomicBool::new(true))?,
+    }
+    fs::rename(copy, there)?;
+    fs::remove_file(new)
 }
 
 /// Removes all that a gateway has in a folder, but for files that are named, and for what is not the gateway's. What is left is told.

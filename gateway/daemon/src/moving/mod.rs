@@ -204,6 +204,9 @@ enum MoveError {
     /// Somebody has put data there.
     #[error("{} is in the way: there are data of a gateway already, or what looks so", .0.display())]
     InTheWay(PathBuf),
+    /// The move before has left something that could not be placed, or not be removed.
+    #[error("the move before has not come to its end in {}: the log says why", .0.display())]
+    Left(PathBuf),
     /// A file.
     #[error("{0}")]
     File(#[from] io::Error),
@@ -473,6 +476,12 @@ fn make_ready(from: &Path, to: &Path, named: &Named) -> Result<(), MoveError> {
             to: whereabouts::absolute(to),
         });
     }
+    if is_unplaced(from) {
+        return Err(MoveError::Left(from.to_owned()));
+    }
+    if let Some(before) = whereabouts::came_from(from) {
+        return Err(MoveError::Left(before));
+    }
     files::remove_copy(to)?;
     if let Some(path) = files::in_the_way(to, named) {
         return Err(MoveError::InTheWay(path));
@@ -494,35 +503,45 @@ fn arrive(copy: &mut Copy, from: &Path, to: &Path, is_wanted: &AtomicBool) -> io
     whereabouts::note_origin(to, from)?;
     if let Err(error) = whereabouts::note(from, to) {
         // It may be there although the disk says no.
-        whereabouts::forget_origin(to)?;
         whereabouts::forget(from)?;
+        whereabouts::forget_origin(to)?;
         return Err(error);
     }
     // From here on they are there.
     if let Err(error) = finish(to) {
-        tracing::error!(folder = %to.display(), %error, "not all files of the data are in their places: the next start goes on with that");
+        tracing::error!(folder = %to.display(), %error, "the folder with the data still says that they are elsewhere");
     }
     Ok(())
 }
 
-/// Puts data in their places that came to this folder when the gateway ended, or removes a copy of which nothing came. The folder is held.
+/// Puts data in their places that came to this folder when the gateway ended. What cannot get there is told, and tried again. An error where a copy that was not
+/// finished is all there is, and nothing says any more where the data are. The folder is held.
 pub(crate) fn finish(folder: &Path) -> io::Result<()> {
-    // Or somebody has removed what it said, so that the folder begins anew.
+    let has_come = whereabouts::came_from(folder).is_some();
     let says_nothing = matches!(whereabouts::next(folder), Ok(None));
-    let is_whole = whereabouts::has_origin(folder);
-    if whereabouts::came_from(folder).is_some() || (says_nothing && is_whole) {
-        files::place(folder)?;
+    let is_there = is_unplaced(folder);
+    if has_come || (says_nothing && whereabouts::has_origin(folder)) {
+        if let Err(error) = files::place(folder) {
+            tracing::error!(folder = %folder.display(), %error, "not all files of the data are in their places: the next start goes on with that");
+        }
         return whereabouts::forget(folder);
     }
-    match says_nothing {
-        true => files::remove_copy(folder),
+    match says_nothing && is_there {
+        true => Err(io::Error::other(format!(
+            "{ARRIVING} is there, of a copy that was not finished: the data are where it was made. Remove it, and `store` if that is a copy, to begin anew"
+        ))),
         false => Ok(()),
     }
 }
 
+/// Whether there are files that are not in their places.
+fn is_unplaced(folder: &Path) -> bool {
+    fs::symlink_metadata(folder.join(ARRIVING)).is_ok()
+}
+
 /// The same for a command, or a start, that goes by what is in the folder before it holds it.
 pub(crate) fn finish_interrupted(folder: &Path) -> Result<(), ArchiveError> {
-    if fs::symlink_metadata(folder.join(ARRIVING)).is_err() {
+    if !is_unplaced(folder) {
         return Ok(());
     }
     match Hold::take(folder) {
@@ -536,6 +555,9 @@ pub(crate) fn finish_interrupted(folder: &Path) -> Result<(), ArchiveError> {
 fn remove_left(from: &Path, here: &Path, named: &Named) -> io::Result<Vec<PathBuf>> {
     let _hold = Hold::untouched(from).map_err(io::Error::other)?;
     finish(here)?;
+    if is_unplaced(here) {
+        return Err(io::Error::other("not all files are in their places yet"));
+    }
     if !leads_to(from, here) {
         return Err(io::Error::other(
             "it does not say any more that the data have gone",

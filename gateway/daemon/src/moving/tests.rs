@@ -296,11 +296,12 @@ fn a_copy_that_is_not_used_goes_and_nothing_else() {
     make_ready(&place.old(), &place.new_one(), &Named::default()).unwrap();
     assert_eq!(names(&place.new_one()), ["data-is-in", "secrets"]);
     assert_eq!(names(&place.new_one().join("secrets")), ["theirs"]);
-    // Somebody lets the folder begin anew.
+    // Nothing says any more that it is a copy: nothing is removed.
     place.copy().pass(&wanted(), u64::MAX).unwrap();
     whereabouts::forget(&place.new_one()).unwrap();
-    finish_interrupted(&place.new_one()).unwrap();
-    assert_eq!(names(&place.new_one()), ["secrets"]);
+    let told = finish_interrupted(&place.new_one()).unwrap_err().to_string();
+    assert!(told.contains("begin anew"), "{told}");
+    assert_eq!(names(&place.new_one()), ["data-arrives", "secrets"]);
 }
 
 /// Files that a configuration names stay where they are, and may be renewed there. When the data come back, what was changed last counts.
@@ -318,6 +319,7 @@ fn data_come_back_to_files_that_were_named() {
     named.add_of(&serde_json::json!([folder.join("named"), folder.join("renewed")]));
     place.go(&old, &new, &named);
     remove_left(&old, &new, &named).unwrap();
+    whereabouts::forget_origin(&new).unwrap();
     assert_eq!(names(&old), ["certificates", "data-is-in"]);
     assert_eq!(names(&folder), ["named", "renewed"]);
 
@@ -376,6 +378,29 @@ fn data_whose_folder_cannot_say_that_they_have_gone_stay() {
         whereabouts::elsewhere(&place.old()).unwrap(),
         Some(place.new_one())
     );
+}
+
+/// A folder that stayed is a link there, or the other way round: nothing of both is lost, and what is in use stays.
+#[test]
+fn what_cannot_be_one_stays_beside_the_other() {
+    let place = Place::new();
+    let (old, new) = (place.old(), place.new_one());
+    fs::create_dir_all(old.join("secrets/folder")).unwrap();
+    fs::write(old.join("secrets/file"), "old").unwrap();
+    fs::create_dir_all(new.join("secrets/file")).unwrap();
+    fs::write(new.join("secrets/file/theirs"), "").unwrap();
+    fs::write(new.join("secrets/folder"), "theirs").unwrap();
+    fs::create_dir(old.join("certificates")).unwrap();
+    symlink(new.join("certificates"), old.join("certificates/loop")).unwrap();
+    fs::create_dir_all(new.join("certificates/loop")).unwrap();
+    whereabouts::note(&new, &old).unwrap();
+    place.go(&old, &new, &Named::default());
+    assert_eq!(
+        names(&new.join("secrets")),
+        ["file", "file.arrived", "folder", "folder.arrived"]
+    );
+    assert!(new.join("secrets/file/theirs").exists() && new.join("secrets/folder").is_file());
+    assert!(new.join("certificates/loop").is_dir());
 }
 
 /// As programs that renew certificates make them.
